@@ -1,0 +1,185 @@
+"""The vocabulary: what a request is, what an answer is made of, and what was decided about it.
+
+Everything between the doors and the engines speaks these shapes and no others. They are frozen, so a stage that
+wants to change a job makes a new one with `dataclasses.replace`.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+
+class Kind(StrEnum):
+    """What a job asks an engine to do."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+
+
+class Priority(IntEnum):
+    """Lower goes first."""
+
+    PREMIUM = 0
+    STANDARD = 1
+    BATCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to choose tokens. `None` means the model's own default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+
+    @property
+    def text(self) -> str:
+        """The last user message: what routing rules look at."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    prompt: str
+    sampling: Sampling = Sampling()
+
+    @property
+    def text(self) -> str:
+        return self.prompt
+
+
+Payload = Chat | Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking. `zones` empty means every zone."""
+
+    tenant: str = "local"
+    tier: Priority = Priority.STANDARD
+    zones: tuple[str, ...] = ()
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the caller asks of the router; everything may be left to it."""
+
+    model: str = "auto"
+    zone: str | None = None
+    task: str | None = None
+    locale: str | None = None
+    template: str | None = None
+    host: str | None = None
+    needs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """`deadline` is in seconds since the epoch, so that it means the same in every process."""
+
+    priority: Priority = Priority.STANDARD
+    deadline: float | None = None
+    pools: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request on its way to an engine."""
+
+    id: str
+    kind: Kind
+    payload: Payload
+    caller: Caller = Caller()
+    wish: Wish = Wish()
+    constraints: Constraints = Constraints()
+    model: str | None = None  # set by the route stage: the model that the engine is to use
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run consumed. `engine_s` is the time during which it held a slot, in seconds."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    engine_s: float = 0.0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a job goes and why. `reasons` are short sentences without any text of the prompt."""
+
+    engine: str
+    model: str
+    version: str
+    node_class: str
+    template: str | None = None
+    priority: Priority = Priority.STANDARD
+    reasons: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The first event of every run: who answers, so that a door can say it before the first byte."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of text for choice `index`, made of `tokens` tokens."""
+
+    text: str
+    index: int = 0
+    tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`fraction` is between 0 and 1."""
+
+    fraction: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    name: str
+    media_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last event of every run that did not raise. `finish` holds one OpenAI finish reason per choice."""
+
+    usage: Usage = field(default_factory=Usage)
+    finish: tuple[str, ...] = ("stop",)
+
+
+Event = Routed | Delta | Progress | Artifact | Done
+Handler = Callable[[Job], AsyncIterator[Event]]
+Stage = Callable[[Handler], Handler]
