@@ -1,0 +1,61 @@
+"""The listening side of an ingress replica: HTTP and gRPC servers on ports that all replicas of a node share.
+
+`SO_REUSEPORT` lets the kernel spread new connections over the replicas that are alive: a killed one costs only the
+connections that it held, there is no proxy whose death is an outage, and none that makes errors of its own.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from serve_app.api import grpc as grpc_door
+from serve_app.api import http
+from serve_app.api.service import Service
+
+
+class Doors:
+    """Both servers of one replica: `open` them, and `close` them when what is in flight has been answered."""
+
+    def __init__(self, service: Service, http_address: tuple[str, int], grpc_address: tuple[str, int]) -> None:
+        self.service = service
+        self.http_address = http_address
+        self.grpc_address = grpc_address
+
+    async def open(self) -> None:
+        """Listen; raises `OSError` if a port is taken by somebody else."""
+        self.http = _HttpServer(http.build(self.service))
+        self.http_task = asyncio.create_task(self.http.serve(sockets=[_shared_socket(*self.http_address)]))
+        self.grpc = await grpc_door.listen(self.service, *self.grpc_address)
+
+    async def close(self, grace_s: float) -> None:
+        """Accept nothing new, wait up to `grace_s` seconds for what is in flight, then cut it."""
+        self.http.config.timeout_graceful_shutdown = int(grace_s)
+        self.http.should_exit = True
+        await asyncio.gather(self.http_task, self.grpc.stop(grace_s))
+
+
+class _HttpServer(uvicorn.Server):
+    """Uvicorn as a guest in somebody else's event loop: signals belong to the host process."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False))
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _shared_socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.bind((host, port))
+    listener.listen(1024)
+    listener.setblocking(False)
+    return listener

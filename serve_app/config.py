@@ -1,0 +1,298 @@
+"""Profiles: Serve config files with our own settings under `applications[0].args`, read strictly.
+
+Serve itself accepts keys that it does not know, so its part of the file is held to the same rule here: an unknown key,
+a wrong type or a module that does not exist is refused in one line that names the key and the remedy.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from serve_app.policies.limits import Limits
+from serve_app.engine import Engine, EngineOptions
+from serve_app.errors import ConfigError
+from serve_app.policies.prompting import Templates
+from serve_app.policies.routing import Catalogue, Model, Router, RoutingTables
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelEntry(Strict):
+    version: str = "1"
+    context_tokens: PositiveInt = 4096
+    capabilities: frozenset[str] = frozenset()
+    stand_in: str | None = None
+    owned_by: str = "megacity"
+
+
+class Replicas(Strict):
+    """Autoscaling bounds; `target_ongoing` is the number of requests that one replica should have at a time."""
+
+    min: NonNegativeInt = 1
+    max: PositiveInt = 1
+    target_ongoing: PositiveFloat = 2.0
+
+
+class Resources(Strict):
+    """Bookkeeping for the scheduler, per replica: CPU cores and a fraction of a GPU."""
+
+    cpu: float = Field(default=0.0, ge=0)
+    gpu: float = Field(default=0.0, ge=0)
+
+
+class EngineEntry(Strict):
+    """One engine of a profile; its name is its key, and its deployment's name on the Ray dashboard."""
+
+    engine: str
+    options: dict[str, Any] = {}
+    slots: PositiveInt = 1
+    waiting: NonNegativeInt = 64
+    replicas: PositiveInt | Replicas = 1
+    resources: Resources = Resources()
+    placement: list[dict[str, str]] = []
+    needs: dict[str, str] = {}
+    models: dict[str, ModelEntry] = {}
+
+    def engine_class(self) -> type[Engine]:
+        return load_class(self.engine)
+
+    def engine_options(self) -> EngineOptions:
+        return self.engine_class().Options.model_validate(self.options)
+
+
+class Address(Strict):
+    """Where a door listens. Every ingress replica of a node shares the port; the kernel spreads connections."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+
+
+class IngressEntry(Strict):
+    replicas: PositiveInt = 1
+    http: Address = Address(port=8000)
+    grpc: Address = Address(port=9000)
+    drain_s: PositiveFloat = 20.0
+
+
+class Settings(Strict):
+    """Everything under `args`: what runs, and the tables that decide who answers."""
+
+    engines: dict[str, EngineEntry]
+    routing: RoutingTables
+    templates: Templates
+    ingress: IngressEntry = IngressEntry()
+    limits: Limits = Limits()
+
+    def catalogue(self) -> Catalogue:
+        return {
+            name: Model(
+                id=name,
+                engine=engine_name,
+                kinds=engine.engine_class().kinds,
+                node_class=engine.placement[0].get("pool", "onprem") if engine.placement else "onprem",
+                **entry.model_dump(),
+            )
+            for engine_name, engine in self.engines.items()
+            for name, entry in engine.models.items()
+        }
+
+    def router(self) -> Router:
+        return Router(self.routing, self.catalogue(), self.templates)
+
+
+class Application(Strict):
+    name: Literal["megacity"] = "megacity"
+    route_prefix: None
+    import_path: Literal["serve_app.app:build"] = "serve_app.app:build"
+    runtime_env: dict[str, Any] = {}
+    deployments: list[dict[str, Any]] = []
+    autoscaling_policy: dict[str, Any] | None = None
+    external_scaler_enabled: bool = False
+    logging_config: dict[str, Any] | None = None
+    args: Settings
+
+
+class ServeFile(Strict):
+    """The keys of a Serve config file, as `serve deploy` takes it.
+
+    Serve's own proxies stay off and so do their options: the ingress replicas listen themselves (`args.ingress`).
+    """
+
+    proxy_location: Literal["Disabled"]
+    controller_options: dict[str, Any] | None = None
+    logging_config: dict[str, Any] | None = None
+    tracing_config: dict[str, Any] | None = None
+    target_capacity: float | None = None
+    applications: list[Application] = Field(min_length=1, max_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile that was found good. `document` is what Serve is given."""
+
+    path: Path
+    document: dict[str, Any]
+    serve: ServeFile
+
+    @property
+    def settings(self) -> Settings:
+        return self.serve.applications[0].args
+
+
+def load_profile(name_or_path: str) -> Profile:
+    """Read and check a profile by name (`embedded`) or path; raises `ConfigError` with one line per problem."""
+    path = _find(name_or_path)
+    document = _read(path)
+    serve = _validated(ServeFile, document, path.name)
+    _check(serve.applications[0].args, path.name)
+    return Profile(path, document, serve)
+
+
+def load_class(name: str) -> type[Engine]:
+    """The engine class that `module:Class` names; raises `ValueError` with the remedy."""
+    module_name, _, class_name = name.partition(":")
+    if not class_name:
+        raise ValueError(f"'{name}' names no class; write it as module:Class, for example deployments.llm:CTranslate2")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"there is no module '{error.name}'; check the name, or install what it needs") from error
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, Engine)):
+        engines = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Engine) and v is not Engine]
+        raise ValueError(f"{module_name} has no engine '{class_name}'; it has: {', '.join(engines) or 'none'}")
+    return found
+
+
+def _find(name_or_path: str) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise ConfigError(f"{name_or_path}: no such file; give a profile's name or the path of a Serve config file")
+    named = PROFILES / f"{name_or_path}.yaml"
+    if named.is_file():
+        return named
+    known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
+    raise ConfigError(f"no profile '{name_or_path}'{_did_you_mean(name_or_path, known)}; profiles: {', '.join(known)}")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that is written twice is an error rather than a silent replacement."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"key '{twice}' is written twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path.name}{where}: {error.problem}; mend the YAML") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path.name}: not a mapping; a profile is a Serve config file with `applications:`")
+    return document
+
+
+def _validated(model: type[ServeFile], document: dict[str, Any], where: str) -> ServeFile:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, model, where)) from error
+
+
+def _check(settings: Settings, where: str) -> None:
+    """What only shows across entries: engine classes and their options, models named twice, tables and templates."""
+    seen: dict[str, str] = {}
+    for name, entry in settings.engines.items():
+        key = f"{where}: engines.{name}"
+        _check_engine(entry, settings, key)
+        for model in entry.models:
+            if model in seen:
+                raise ConfigError(f"{key}.models.{model}: engine '{seen[model]}' serves it already; rename one")
+            seen[model] = name
+    try:
+        settings.router()
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _check_engine(entry: EngineEntry, settings: Settings, key: str) -> None:
+    try:
+        cls = entry.engine_class()
+    except ValueError as error:
+        raise ConfigError(f"{key}.engine: {error}") from error
+    try:
+        entry.engine_options()
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, cls.Options, f"{key}.options")) from error
+    for role in cls.needs:
+        if entry.needs.get(role) not in settings.engines:
+            raise ConfigError(f"{key}.needs.{role}: name one of the engines {', '.join(settings.engines)}")
+
+
+def _one_line(error: ValidationError, root: type, where: str) -> str:
+    """The first problem of a validation, as `file: key: what is wrong; remedy`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    *parents, last = first["loc"] or ("",)
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    separator = ": " if where.endswith((".yaml", ".yml")) else "."
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = sorted(_fields(root, parents))
+        remedy = _did_you_mean(str(last), known) or f"; known keys: {', '.join(known)}"
+        return f"{where}{separator}{key}: unknown key{remedy}{more}"
+    return f"{where}{separator}{key}: {first['msg'][:1].lower()}{first['msg'][1:]}{more}"
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _fields(root: Any, path: list[int | str]) -> list[str]:
+    """The keys that may stand at `path` below the type `root`; empty where there is no such list."""
+    for part in path:
+        root = _child(root, part)
+    return list(_hints(root))
+
+
+def _child(kind: Any, part: int | str) -> Any:
+    hints = _hints(kind)
+    if part in hints:
+        return _unwrapped(hints[str(part)])
+    arguments = typing.get_args(kind)
+    return _unwrapped(arguments[-1]) if arguments and part != kind.__name__ else kind
+
+
+def _hints(kind: Any) -> Mapping[str, Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return typing.get_type_hints(kind)
+    return {}
+
+
+def _unwrapped(kind: Any) -> Any:
+    """The one of a union's types that has fields, or the type itself."""
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return next((a for a in typing.get_args(kind) if _hints(a)), kind)
+    return kind

@@ -1,0 +1,135 @@
+"""The one Serve deployment class that hosts any engine, and the way to it from another process.
+
+What crosses the handle is a batch: everything that has piled up since the last one, never waited for. An error is an
+item of the batch like any other, so that it arrives as itself and not as a cluster's stack trace.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ray.exceptions import RayActorError, RayError, TaskCancelledError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
+from ray.serve.handle import DeploymentHandle
+
+from serve_app import logs, metrics
+from serve_app.config import EngineEntry
+from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
+from serve_app.types import Delta, Done, Event, Handler, Job
+
+Batch = list[Event | MegaCityError]
+
+READ_AHEAD = 1024  # events that an engine may be ahead of its reader
+
+
+class Host:
+    """Runs one engine: loads it, keeps its slots, and joins what piles up."""
+
+    async def __init__(self, name: str, entry: dict[str, Any], needs: Mapping[str, DeploymentHandle]) -> None:
+        config = EngineEntry.model_validate(entry)
+        logs.setup()
+        self.name = name
+        self.slots = asyncio.Semaphore(config.slots)
+        handlers = {role: carrier(role, handle) for role, handle in needs.items()}
+        self.engine = config.engine_class()(config.engine_options(), handlers)
+        await self.engine.load()
+
+    async def run(self, job: Job) -> AsyncIterator[Batch]:
+        """Answer one job in batches of events; the last batch ends with a `Done` or an error."""
+        waiting = metrics.ENGINE_WAITING.labels(self.name)
+        with waiting.track_inprogress():
+            await self.slots.acquire()
+        try:
+            with metrics.ENGINE_BUSY.labels(self.name).track_inprogress():
+                async with contextlib.aclosing(pile_up(self._timed(job))) as batches:
+                    async for batch in batches:
+                        yield batch
+        finally:
+            self.slots.release()
+
+    async def _timed(self, job: Job) -> AsyncIterator[Event]:
+        started = time.perf_counter()
+        async with contextlib.aclosing(self.engine.run(job)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, Done):
+                    event = replace(event, usage=replace(event.usage, engine_s=time.perf_counter() - started))
+                yield event
+
+    async def check_health(self) -> None:
+        await self.engine.check()
+
+    async def __del__(self) -> None:
+        if hasattr(self, "engine"):
+            await self.engine.close()
+
+
+async def pile_up(events: AsyncIterator[Event]) -> AsyncIterator[Batch]:
+    """Turn events into batches of whatever has arrived since the last batch was taken."""
+    arrived: asyncio.Queue[Event | MegaCityError] = asyncio.Queue(READ_AHEAD)
+    pump = asyncio.create_task(_pump(events, arrived))
+    try:
+        ended = False
+        while not ended:
+            batch: Batch = [await arrived.get()]
+            while not arrived.empty():
+                batch.append(arrived.get_nowait())
+            ended = isinstance(batch[-1], Done | MegaCityError)
+            yield joined(batch)
+    finally:
+        pump.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await pump
+
+
+async def _pump(events: AsyncIterator[Event], arrived: asyncio.Queue[Event | MegaCityError]) -> None:
+    try:
+        async with contextlib.aclosing(events) as source:  # type: ignore[type-var]
+            async for event in source:
+                await arrived.put(event)
+    except MegaCityError as error:
+        await arrived.put(error)
+    except Exception as error:  # noqa: BLE001 - whatever an engine raises must reach the caller as an honest error
+        logs.fault("engine_failed", error)
+        await arrived.put(EngineFailed("the engine failed while answering; try again, or choose another model"))
+
+
+def joined(batch: Batch) -> Batch:
+    """The batch with neighbouring deltas of one choice made into one."""
+    out: Batch = []
+    for item in batch:
+        last = out[-1] if out else None
+        if isinstance(item, Delta) and isinstance(last, Delta) and last.index == item.index:
+            out[-1] = Delta(last.text + item.text, item.index, last.tokens + item.tokens)
+        else:
+            out.append(item)
+    return out
+
+
+def carrier(engine: str, handle: DeploymentHandle) -> Handler:
+    """A handler whose events come from another deployment, over a Serve handle."""
+    stream: Callable[[Job], Any] = handle.options(method_name="run", stream=True).remote
+
+    async def run(job: Job) -> AsyncIterator[Event]:
+        batches = stream(job)
+        try:
+            async for batch in batches:
+                for item in batch:
+                    if isinstance(item, MegaCityError):
+                        raise item
+                    yield item
+        except (RequestCancelledError, TaskCancelledError) as error:
+            raise asyncio.CancelledError from error
+        except BackPressureError as error:
+            raise QueueFull(f"engine {engine} has no room for another request; try again shortly") from error
+        except (RayActorError, DeploymentUnavailableError) as error:
+            raise Unavailable(f"engine {engine} was lost; try again") from error
+        except RayError as error:
+            logs.fault("carrier_failed", error)
+            raise EngineFailed(f"engine {engine} could not be reached; try again") from error
+        finally:
+            batches.cancel()
+
+    return run
