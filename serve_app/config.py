@@ -76,14 +76,20 @@ class EngineEntry(Strict):
 class Address(Strict):
     """Where a door listens. Every ingress replica of a node shares the port; the kernel spreads connections."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(ge=1, le=65535)
+    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+
+
+class GrpcAddress(Address):
+    port: int = Field(default=9000, ge=1, le=65535)
 
 
 class IngressEntry(Strict):
+    """The deployment that holds the doors. `drain_s`: how long it waits for what is in flight before it goes."""
+
     replicas: PositiveInt = 1
-    http: Address = Address(port=8000)
-    grpc: Address = Address(port=9000)
+    http: Address = Address()
+    grpc: GrpcAddress = GrpcAddress()
     drain_s: PositiveFloat = 20.0
 
 
@@ -152,10 +158,16 @@ class Profile:
         return self.serve.applications[0].args
 
 
-def load_profile(name_or_path: str) -> Profile:
-    """Read and check a profile by name (`embedded`) or path; raises `ConfigError` with one line per problem."""
+def load_profile(name_or_path: str, changes: dict[str, Any] | None = None) -> Profile:
+    """Read and check a profile by name (`embedded`) or path; `changes` are laid over its `args`.
+
+    Raises `ConfigError` with the first problem in one line.
+    """
     path = _find(name_or_path)
     document = _read(path)
+    if changes and isinstance(document.get("applications"), list):
+        for application in document["applications"]:
+            application["args"] = _merged(application.get("args") or {}, changes)
     serve = _validated(ServeFile, document, path.name)
     _check(serve.applications[0].args, path.name)
     return Profile(path, document, serve)
@@ -210,6 +222,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path.name}: not a mapping; a profile is a Serve config file with `applications:`")
     return document
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = isinstance(value, dict) and isinstance(merged.get(key), dict | None)
+        merged[key] = _merged(merged.get(key) or {}, value) if inner else value
+    return merged
 
 
 def _validated(model: type[ServeFile], document: dict[str, Any], where: str) -> ServeFile:
