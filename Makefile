@@ -1,0 +1,65 @@
+# Two commands on a fresh machine: `make run` and `make test`. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help run demo test lint bench lock proto nano-tutor nano-tutor-eval clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+run: $(VENV)/.run  ## set up, then start the embedded profile; ARGS="--port 8080" are passed on
+	@$(BIN)/megacity up $(ARGS)
+
+demo: $(VENV)/.run  ## send one real request to every engine of a running service
+	@$(BIN)/megacity demo $(ARGS)
+
+test: $(VENV)/.test  ## set up, then the whole default test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test  ## style, types and the rules of who may import whom
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.test  ## the engine through the service against the engine alone, and the start
+	@$(BIN)/python -m benchmarks.service $(ARGS)
+
+nano-tutor-eval: $(VENV)/.run  ## evaluate the nano tutor: greedy, int8, every cell of its card
+	@$(BIN)/python -m tools.nano_tutor.evaluate $(ARGS)
+
+nano-tutor: $(VENV)/.train  ## train the nano tutor anew (hours on a CPU)
+	@$(VENV)-train/bin/python -m tools.nano_tutor.train $(ARGS)
+
+proto: $(VENV)/.test  ## generate the gRPC code from serve_app/api/proto/megacity.proto
+	@$(BIN)/python -m tools.proto
+
+lock: $(VENV)/.test  ## resolve the dependencies anew
+	@$(BIN)/pip install --quiet uv
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --upgrade -o requirements.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url -c requirements.lock -o requirements-dev.lock
+
+clean:  ## remove the environments
+	rm -rf $(VENV) $(VENV)-train
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "MegaCity Serve needs Python 3.11 or newer; name one: make run PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "installing what the service needs (once, a few minutes)"
+	@$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: requirements-dev.lock pyproject.toml $(VENV)/.run
+	@echo "installing what the tests need"
+	@$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.train: tools/requirements-train.txt
+	@$(PYTHON) -m venv $(VENV)-train
+	@$(VENV)-train/bin/pip install --quiet -r tools/requirements-train.txt
+	@mkdir -p $(VENV) && touch $@
