@@ -50,13 +50,14 @@ _EN_OPENING = re.compile(
 )
 _EN_ASKING = re.compile(
     r"\W*(?:please|pls|can you|could you|would you|what|what's|whats|how|why|which|explain|translate|write"
-    r"|tell me|give me|show|describe|summari[sz]e|compare|define|fix|check|correct|help|convert|solve|rewrite|proofread|teach)\b",
+    r"|tell me|give me|show|describe|summari[sz]e|compare|define|fix|check|correct|help|convert|solve|rewrite"
+    r"|proofread|teach)\b",
     re.IGNORECASE,
 )
 _KO_ASKING = re.compile(
-    r"(?:줘|줘요|주세요|주십시오|주라|줄래|줄래요|주실래요|주시겠어요|주실 수 있나요|바랍니다|부탁해|부탁해요|부탁드려요"
-    r"|부탁드립니다|뭐야|뭐예요|뭐에요|뭔가요|뭐지|뭐니|뭐임|뜻|뜻이야|뜻이에요|뜻인가요|뜻이죠|무엇인가요|무엇입니까|어때|어때요|할까|할까요"
-    r"|인가요|나요|습니까|합니까|입니까|되나요|하나요|맞아|맞나요|설명해|번역|번역해|요약|요약해)\W*$"
+    r"(?:줘|줘요|주세요|주십시오|주라|줄래|줄래요|주실래요|주시겠어요|주실 수 있나요|바랍니다|부탁해|부탁해요"
+    r"|부탁드려요|부탁드립니다|뭐야|뭐예요|뭐에요|뭔가요|뭐지|뭐니|뭐임|뜻|뜻이야|뜻이에요|뜻인가요|뜻이죠|무엇인가요|무엇입니까"
+    r"|어때|어때요|할까|할까요|인가요|나요|습니까|합니까|입니까|되나요|하나요|맞아|맞나요|설명해|번역|번역해|요약|요약해)\W*$"
 )
 _KO_ORDER = re.compile(
     r"(?:번역|설명|요약|정리|수정|첨삭|교정|추천|분석|비교|해|알려|고쳐|가르쳐|도와)\s?(?:줘|줘요|주세요|주라|줄래)\W*$"
@@ -99,7 +100,7 @@ def identify(text: str) -> Language | None:
 
 
 def _prose(text: str) -> str:
-    """The part that is looked at, without code, links and addresses; composed, because macOS types decomposed Hangul."""
+    """The part that is looked at, without code and links; composed, because macOS types decomposed Hangul."""
     if len(text) > HEAD_CHARS + TAIL_CHARS:
         text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
     return unicodedata.normalize("NFC", _NOISE.sub(" ", text))
