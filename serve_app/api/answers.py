@@ -1,0 +1,125 @@
+"""What callers get: the bodies of answers, as the published description states them."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from serve_app.policies.routing import Health
+from serve_app.types import Priority
+
+Tier = Literal["priority", "default", "flex"]
+PriorityName = Literal["premium", "standard", "batch"]
+
+TIER_NAMES: Mapping[Priority, Tier] = {
+    Priority.PREMIUM: "priority",
+    Priority.STANDARD: "default",
+    Priority.BATCH: "flex",
+}
+PRIORITY_NAMES: Mapping[Priority, PriorityName] = {
+    Priority.PREMIUM: "premium",
+    Priority.STANDARD: "standard",
+    Priority.BATCH: "batch",
+}
+
+
+class Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(BaseModel):
+    """Every error of every route."""
+
+    error: Error
+
+
+class ModelCard(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class PromptTokensDetails(BaseModel):
+    cached_tokens: int
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class AssistantMessage(BaseModel):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(BaseModel):
+    index: int
+    message: AssistantMessage
+    logprobs: None
+    finish_reason: str
+
+
+class TextChoice(BaseModel):
+    index: int
+    text: str
+    logprobs: None
+    finish_reason: str | None
+
+
+class Completed(BaseModel):
+    id: str
+    created: int
+    model: str = Field(description="The model that answered, whatever name was asked for.")
+    system_fingerprint: str | None = Field(description="The model's version.")
+    service_tier: Tier
+    usage: Usage
+
+
+class ChatCompletion(Completed):
+    object: Literal["chat.completion"]
+    choices: list[ChatChoice]
+
+
+class TextCompletion(Completed):
+    object: Literal["text_completion"]
+    choices: list[TextChoice]
+
+
+class RouteDecision(BaseModel):
+    """Where a request would go and why."""
+
+    engine: str
+    model: str
+    version: str
+    node_class: str
+    template: str | None
+    priority: PriorityName
+    reasons: list[str]
+    alternatives: list[str] = Field(description="Models that would answer if this one could not, best first.")
+
+
+class Alive(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    status: Literal["ready"] = "ready"
+    engines: dict[str, Health]
+
+
+class NotReady(ErrorEnvelope):
+    status: Literal["unavailable"] = "unavailable"
+    engines: dict[str, Health]

@@ -1,0 +1,58 @@
+"""What a request says beside its body: who it is, who asks, and through which host."""
+
+import re
+import secrets
+import uuid
+from dataclasses import dataclass, replace
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import Scope
+
+from serve_app.api.service import Service
+from serve_app.types import Caller
+
+WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")  # W3C, level 1
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    id: str
+    traceparent: str
+    caller: Caller
+    host: str | None
+
+    def caller_for(self, user: str | None) -> Caller:
+        """The caller, on behalf of one of its own users."""
+        return replace(self.caller, user=user) if user else self.caller
+
+
+def read(scope: Scope) -> Call:
+    """The call that an HTTP scope describes; an id that is missing or malformed is replaced."""
+    headers = Headers(scope=scope)
+    request_id, traceparent = headers.get("x-request-id", ""), headers.get("traceparent", "")
+    return Call(
+        id=request_id if WELL_FORMED_ID.fullmatch(request_id) else f"req_{uuid.uuid4().hex}",
+        traceparent=traceparent if TRACEPARENT.fullmatch(traceparent) else _new_traceparent(),
+        caller=Caller(),  # the guard's place: the owner of the key goes here
+        host=headers.get("host", "").lower() or None,
+    )
+
+
+def call_of(request: Request) -> Call:
+    """The call of a request that came through `middleware.Identify`."""
+    call = request.scope["state"]["call"]
+    assert isinstance(call, Call)
+    return call
+
+
+def _new_traceparent() -> str:
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def service_of(request: Request) -> Service:
+    """The service that `http.build` was given."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service

@@ -1,0 +1,97 @@
+"""The published description of the service, and a page that shows it without reaching out to the internet."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from serve_app import __version__
+from serve_app.api import answers, wire
+
+ABOUT = "One router in front of language, speech, motion, vision, media and retrieval engines."
+ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": answers.ErrorEnvelope, "description": "Any error."}}
+ASSETS = "/docs/assets"
+PAGE = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>MegaCity Serve</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="{ASSETS}/swagger-ui.css">
+</head>
+<body>
+<div id="page"></div>
+<script src="{ASSETS}/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+START = """SwaggerUIBundle({
+  url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null, tryItOutEnabled: true
+});
+"""
+NOTHING_FROM_ELSEWHERE = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def root() -> Response:
+    return RedirectResponse("/docs")
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    return HTMLResponse(PAGE, headers={"content-security-policy": NOTHING_FROM_ELSEWHERE})
+
+
+@router.get("/docs/start.js")
+async def start() -> Response:
+    return Response(START, media_type="text/javascript")
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> dict[str, Any]:
+    described: dict[str, Any] = request.app.openapi()
+    return described
+
+
+def assets() -> Mount:
+    """Swagger UI's own files, which the package `fastapi-offline` ships."""
+    return Mount(ASSETS, StaticFiles(directory=Path(str(files("fastapi_offline") / "static"))))
+
+
+def answers_with(model: type[BaseModel], chunk: str) -> dict[int | str, dict[str, Any]]:
+    """The answer of a route that also streams."""
+    events = f'With `stream`: events whose data is a `{chunk}` object, or `{{"error": …}}`, and at last `[DONE]`.'
+    return {
+        200: {"model": model, "content": {"text/event-stream": {"schema": {"type": "string", "description": events}}}}
+    }
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the bodies that the doors read by themselves."""
+    document: dict[str, Any] = get_openapi(
+        title="MegaCity Serve", version=__version__, summary=ABOUT, routes=app.routes
+    )
+    schemas = document["components"]["schemas"]
+    requests = [getattr(wire, name) for name in _bodies(document) if name not in schemas]
+    _, described = models_json_schema(
+        [(model, "validation") for model in requests], ref_template="#/components/schemas/{model}"
+    )
+    schemas.update(described["$defs"])
+    return document
+
+
+def _bodies(document: dict[str, Any]) -> list[str]:
+    """The names of the schemas that operations take as their JSON body."""
+    operations = (operation for path in document["paths"].values() for operation in path.values())
+    contents = (operation["requestBody"]["content"] for operation in operations if "requestBody" in operation)
+    return [content["application/json"]["schema"]["$ref"].rsplit("/", 1)[1] for content in contents]

@@ -1,0 +1,30 @@
+"""Whether this process lives, and whether it can get anything answered."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from starlette.responses import JSONResponse, Response
+
+from serve_app.api import answers
+from serve_app.api.calls import service_of
+from serve_app.api.service import Service
+from serve_app.errors import Unavailable
+
+router = APIRouter(tags=["Health"])
+
+
+@router.get("/healthz")
+async def healthz() -> answers.Alive:
+    """This process answers. No engine is asked."""
+    return answers.Alive()
+
+
+@router.get("/readyz", response_model=answers.Ready, responses={503: {"model": answers.NotReady}})
+async def readyz(service: Annotated[Service, Depends(service_of)]) -> Response:
+    """At least one engine can answer or wake up; one that is broken does not take the others down."""
+    engines = dict(service.health())
+    if any(state != "broken" for state in engines.values()):
+        return JSONResponse({"status": "ready", "engines": engines})
+    error = Unavailable("No engine can answer at the moment.")
+    body = {"status": "unavailable", "engines": engines, **error.envelope()}
+    return JSONResponse(body, error.status, {"retry-after": str(error.retry_after_s)})

@@ -1,0 +1,29 @@
+"""The HTTP door: every route, and what each request passes on its way to it."""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
+
+from serve_app.api import described, envelope, health, openai, platform
+from serve_app.api.middleware import Faults, HeadAsGet, Identify
+from serve_app.api.service import Service
+
+ROUTERS = [openai.router, platform.router, health.router, described.router]
+MIDDLEWARE = [Middleware(Identify), Middleware(Faults), Middleware(HeadAsGet)]
+
+
+def build(service: Service, extra_routes: Sequence[BaseRoute] = ()) -> FastAPI:
+    """The ASGI application of a service. `extra_routes` are mounted beside its own."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, middleware=MIDDLEWARE)
+    app.state.service = service
+    app.state.started = int(time.time())
+    for router in ROUTERS:
+        app.include_router(router)
+    app.router.routes.extend([described.assets(), *extra_routes])
+    app.openapi = partial(described.describe, app)  # type: ignore[method-assign]
+    envelope.install(app)
+    return app

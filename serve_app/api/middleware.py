@@ -1,0 +1,71 @@
+"""What every request and every answer passes, as plain ASGI."""
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app import logs
+from serve_app.api import calls, envelope
+
+
+class Identify:
+    """Gives every request an id and a trace, and says them in every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        call = calls.read(scope)
+        scope.setdefault("state", {})["call"] = call
+        logs.bind(door="http", request_id=call.id, trace_id=logs.trace_id(call.traceparent))
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = call.id
+                headers["traceparent"] = call.traceparent
+            await send(message)
+
+        await self.app(scope, receive, named)
+
+
+class HeadAsGet:
+    """A HEAD request is answered like a GET; the server leaves the body out (RFC 9110, section 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)
+
+
+class Faults:
+    """Answers what nobody else has answered for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # noqa: BLE001 - the last line: the server would log the text of whatever it is
+            problem = envelope.presentable(error, scope["state"]["call"].id)
+            if not started:
+                await envelope.response(problem)(scope, receive, send)

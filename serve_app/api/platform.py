@@ -1,0 +1,34 @@
+"""The platform's own routes."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from serve_app.api import answers, jobs, wire
+from serve_app.api.body import json_body, takes
+from serve_app.api.calls import Call, call_of, service_of
+from serve_app.api.described import ERRORS
+from serve_app.api.service import Service
+
+router = APIRouter(prefix="/api/v1/ai", tags=["Platform"], responses=ERRORS)
+
+
+@router.post("/route", openapi_extra=takes(wire.RouteRequest))
+async def decide_route(
+    body: Annotated[wire.RouteRequest, Depends(json_body(wire.RouteRequest))],
+    call: Annotated[Call, Depends(call_of)],
+    service: Annotated[Service, Depends(service_of)],
+) -> answers.RouteDecision:
+    """Where a chat request would go and why, without running it."""
+    job = jobs.chat_job(body, call, service.limits)
+    decision = service.router.decide(job, service.health())[0].decision
+    return answers.RouteDecision(
+        engine=decision.engine,
+        model=decision.model,
+        version=decision.version,
+        node_class=decision.node_class,
+        template=decision.template,
+        priority=answers.PRIORITY_NAMES[decision.priority],
+        reasons=list(decision.reasons),
+        alternatives=list(decision.alternatives),
+    )

@@ -1,0 +1,183 @@
+"""Answers to text jobs: in one piece, or as server-sent events."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serve_app.api import envelope
+from serve_app.api.answers import TIER_NAMES
+from serve_app.api.calls import Call
+from serve_app.api.runs import Feed, closing, while_connected
+from serve_app.api.shapes import Shape
+from serve_app.types import Decision, Delta, Done, Event, Routed, Usage
+
+END = b"data: [DONE]\n\n"
+HEARTBEAT = b": keep-alive\n\n"
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+LONGEST_HEADER = 256
+
+
+class Reply(Response):
+    """An answer that stops the run behind it as soon as the client is gone."""
+
+    def __init__(self, run: AsyncIterator[Event], shape: Shape, call: Call) -> None:
+        super().__init__()
+        self.run = run
+        self.shape = shape
+        self.call = call
+        self.created = int(time.time())
+        self.decision: Decision | None = None
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        await while_connected(self.answer(send), receive)
+
+    async def answer(self, send: Send) -> None:
+        raise NotImplementedError
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """What every object of this answer starts with."""
+        decision = self.decision
+        return {
+            "id": self.shape.prefix + self.call.id,
+            "object": kind,
+            "created": self.created,
+            "model": decision.model if decision else None,
+            "system_fingerprint": decision.version if decision else None,
+            "service_tier": TIER_NAMES[decision.priority] if decision else None,
+        }
+
+    def explained(self) -> dict[str, str]:
+        """Headers that say who answers and why."""
+        if self.decision is None:
+            return {}
+        why = "; ".join(self.decision.reasons)
+        return {
+            "x-megacity-model": header_text(f"{self.decision.model}@{self.decision.version}"),
+            "x-megacity-route": header_text(why),
+        }
+
+
+class Whole(Reply):
+    """The answer in one piece."""
+
+    async def answer(self, send: Send) -> None:
+        texts: defaultdict[int, list[str]] = defaultdict(list)
+        done = Done()
+        async with closing(self.run) as events:
+            async for event in events:
+                match event:
+                    case Routed(decision):
+                        self.decision = decision
+                    case Delta(text, index):
+                        texts[index].append(text)
+                    case Done():
+                        done = event
+        choices = [self.shape.choice(i, "".join(texts[i]), finish) for i, finish in enumerate(done.finish)]
+        body = orjson.dumps({**self.head(self.shape.whole), "choices": choices, "usage": usage_dict(done.usage)})
+        headers = {"content-type": "application/json", "content-length": str(len(body))}
+        await _start(send, 200, {**headers, **self.explained()})
+        await _write(send, body, more=False)
+
+
+class Streamed(Reply):
+    """The answer as it comes. Headers wait for the first event, so that a failure before it has its own status."""
+
+    def __init__(
+        self, run: AsyncIterator[Event], shape: Shape, call: Call, heartbeat_s: float, include_usage: bool
+    ) -> None:
+        super().__init__(run, shape, call)
+        self.heartbeat_s = heartbeat_s
+        self.include_usage = include_usage
+
+    async def answer(self, send: Send) -> None:
+        async with Feed(self.run) as feed:
+            opening = b"".join(self._opened(await self._first(feed)))
+            await _start(send, 200, {**STREAM_HEADERS, **self.explained()})
+            await _write(send, opening)
+            try:
+                await self._follow(feed, send)
+            except Exception as error:  # noqa: BLE001 - the status is out: whatever broke can only be told in the stream
+                await _write(send, _event(envelope.presentable(error, self.call.id).envelope()))
+        await _write(send, END, more=False)
+
+    async def _first(self, feed: Feed) -> list[Event]:
+        """The first events that carry something for the caller."""
+        while events := await feed.take():
+            for event in events:
+                if isinstance(event, Routed):
+                    self.decision = event.decision
+            if any(isinstance(event, Delta | Done) for event in events):
+                return events
+        return []
+
+    async def _follow(self, feed: Feed, send: Send) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self.heartbeat_s):
+                    events = await feed.take()
+            except TimeoutError:
+                await _write(send, HEARTBEAT)
+                continue
+            if not events:
+                return
+            await _write(send, b"".join(self._chunks(events)))
+
+    def _opened(self, events: list[Event]) -> Iterator[bytes]:
+        yield from (self._chunk([choice]) for choice in self.shape.opening())
+        yield from self._chunks(events)
+
+    def _chunks(self, events: list[Event]) -> Iterator[bytes]:
+        """One event per delta, so that clients can count tokens; deltas that came together share a send."""
+        for event in events:
+            match event:
+                case Delta(text, index) if text:
+                    yield self._chunk([self.shape.piece(index, text)])
+                case Done(usage, finish):
+                    for index, reason in enumerate(finish):
+                        yield self._chunk([self.shape.closing(index, reason)])
+                    if self.include_usage:
+                        yield self._chunk([], usage)
+
+    def _chunk(self, choices: list[dict[str, Any]], usage: Usage | None = None) -> bytes:
+        chunk = {**self.head(self.shape.chunk), "choices": choices}
+        if self.include_usage:
+            chunk["usage"] = usage_dict(usage) if usage else None
+        return _event(chunk)
+
+
+def usage_dict(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def header_text(text: str) -> str:
+    """`text` as a header value: printable ASCII, and short."""
+    printable = "".join(char if " " <= char <= "~" else "?" for char in text)
+    return printable if len(printable) <= LONGEST_HEADER else printable[: LONGEST_HEADER - 3] + "..."
+
+
+def _event(data: Mapping[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+
+
+async def _write(send: Send, body: bytes, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})

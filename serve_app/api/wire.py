@@ -1,0 +1,210 @@
+"""What callers send: the request bodies of the OpenAI API, as far as they mean something here.
+
+Unknown fields are let through unread; known ones must have the right type. Bounds that a profile may change are kept
+by `jobs.py`, which turns these shapes into jobs.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+LARGEST_BIAS = 100
+
+
+def _whole(value: object) -> object:
+    """JSON knows one kind of number: 2.0 is an integer too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _one_or_many(value: object) -> str:
+    return "many" if isinstance(value, list) else "one"
+
+
+def _biases(value: dict[str, Any]) -> dict[str, float]:
+    for bias in value.values():
+        if isinstance(bias, bool) or not isinstance(bias, int | float) or abs(bias) > LARGEST_BIAS:
+            raise PydanticCustomError("bias", "should map token ids to numbers from -100 to 100")
+    return value
+
+
+T = TypeVar("T")
+OneOrMany = Annotated[
+    Annotated[T, Tag("one")] | Annotated[list[T], Field(min_length=1), Tag("many")], Discriminator(_one_or_many)
+]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Integer64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), BeforeValidator(_whole)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+StopString = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class StreamOptions(Wire):
+    include_usage: bool | None = None
+
+
+class Metadata(Wire):
+    """Hints for the router; any other key is the caller's own."""
+
+    zone: Name | None = None
+    task: Name | None = None
+    locale: Name | None = None
+    template: Name | None = None
+
+
+class Generation(Wire):
+    """What chat and text completions have in common."""
+
+    model: Name = Field(description='A model\'s id, an alias, or "auto" to let the router choose.')
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Count | None = None
+    max_tokens: Count | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: Integer64 | None = None
+    stop: OneOrMany[StopString] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[str, Any], AfterValidator(_biases)] | None = None
+    user: Name | None = None
+    safety_identifier: Name | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority"] | None = Field(
+        None, description="Can only lower the priority of the key."
+    )
+    metadata: Metadata | None = None
+
+
+class TextPart(Wire):
+    type: Literal["text"]
+    text: str
+
+
+class RefusalPart(Wire):
+    type: Literal["refusal"]
+    refusal: str
+
+
+class MediaUrl(Wire):
+    url: str
+
+
+class AudioData(Wire):
+    data: str
+    format: str
+
+
+class ImagePart(Wire):
+    type: Literal["image_url"]
+    image_url: MediaUrl
+
+
+class VideoPart(Wire):
+    type: Literal["video_url"]
+    video_url: MediaUrl
+
+
+class AudioPart(Wire):
+    type: Literal["input_audio"]
+    input_audio: AudioData
+
+
+class FilePart(Wire):
+    type: Literal["file"]
+    file: dict[str, Any]
+
+
+Part = Annotated[
+    TextPart | RefusalPart | ImagePart | VideoPart | AudioPart | FilePart,
+    Field(discriminator="type"),
+]
+Content = Annotated[
+    Annotated[str, Tag("one")] | Annotated[list[Part], Field(min_length=1), Tag("many")], Discriminator(_one_or_many)
+]
+
+
+class Instruction(Wire):
+    role: Literal["system", "developer"]
+    content: Content
+
+
+class UserMessage(Wire):
+    role: Literal["user"]
+    content: Content
+
+
+class AssistantMessage(Wire):
+    role: Literal["assistant"]
+    content: Content | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class ToolMessage(Wire):
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+
+
+ChatMessage = Annotated[Instruction | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class Function(Wire):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(Wire):
+    type: Literal["function"]
+    function: Function
+
+
+class ResponseFormat(Wire):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
+
+
+class ToolChoice(Wire):
+    type: Literal["function", "allowed_tools"]
+
+
+def _named_or_object(value: object) -> str:
+    return "object" if isinstance(value, dict) else "name"
+
+
+class ChatRequest(Generation):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_completion_tokens: Count | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: (
+        Annotated[
+            Annotated[Literal["none", "auto", "required"], Tag("name")] | Annotated[ToolChoice, Tag("object")],
+            Discriminator(_named_or_object),
+        ]
+        | None
+    ) = None
+    response_format: ResponseFormat | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), BeforeValidator(_whole)] | None = None
+    modalities: list[Literal["text", "audio"]] | None = None
+
+
+class CompletionRequest(Generation):
+    """The body of `POST /v1/completions`."""
+
+    prompt: OneOrMany[str]
+    echo: bool | None = None
+    suffix: str | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5), BeforeValidator(_whole)] | None = None
+
+
+class RouteRequest(ChatRequest):
+    """The body of `POST /api/v1/ai/route`: a chat request, where even the model may be left out."""
+
+    model: Name = "auto"
