@@ -100,12 +100,11 @@ class Router:
         Raises `ModelNotFound`, `Forbidden` (a zone that the key is not for), `BadRequest` (a name that does not exist,
         or nothing configured can do what is asked) and `Unavailable` (what could do it is down).
         """
-        asked, zone_asked = self._asked(job.wish.model)
-        facts = self._facts(job, zone_asked)
+        facts = self._facts(job)
         instruction = self._instruction(job, facts)
-        ranked = [_Choice(self.catalogue[asked], (f"model={asked}",))] if asked else self._ranked(facts)
-        able = _able(job, ranked, instruction)
-        ordered = _waited_for(able[0], health) if asked else _by_health(able, health)
+        ranked = self._ranked(facts)
+        able = _able(job, ranked[:1] if facts.model else ranked, instruction)
+        ordered = _waited_for(able[0], health) if facts.model else _by_health(able, health)
         return tuple(_candidate(choice, ordered, job, instruction) for choice in ordered)
 
     def _asked(self, name: str) -> tuple[str | None, str | None]:
@@ -124,10 +123,12 @@ class Router:
             param="model",
         )
 
-    def _facts(self, job: Job, zone_asked: str | None) -> Facts:
+    def _facts(self, job: Job) -> Facts:
         text = job.payload.text
+        model, zone_asked = self._asked(job.wish.model)
         return Facts(
             text=text,
+            model=model,
             zone=self._zone(job, zone_asked),
             task=_known(job.wish.task, self._tasks, "task"),
             tier=job.caller.tier,

@@ -23,6 +23,7 @@ class Facts:
     """What the rules may know of a request; names are those of the tables, whatever the caller's spelling."""
 
     text: str
+    model: str | None = None
     zone: str | None = None
     task: str | None = None
     tier: Priority = Priority.STANDARD
@@ -36,6 +37,10 @@ class Pick:
 
 
 Rule = Callable[[Facts, RoutingTables], Pick | None]
+
+
+def by_model(facts: Facts, _: RoutingTables) -> Pick | None:
+    return Pick(facts.model, f"model={facts.model}") if facts.model else None
 
 
 def by_zone_task(facts: Facts, tables: RoutingTables) -> Pick | None:
@@ -81,6 +86,7 @@ def by_default(_: Facts, tables: RoutingTables) -> Pick | None:
 
 
 RULES: Mapping[RuleName, Rule] = {
+    "model": by_model,
     "zone_task": by_zone_task,
     "task": by_task,
     "zone": by_zone,

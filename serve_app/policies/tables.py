@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-RuleName = Literal["zone_task", "task", "zone", "domain", "keyword", "length", "language", "default"]
+RuleName = Literal["model", "zone_task", "task", "zone", "domain", "keyword", "length", "language", "default"]
 
 PRECEDENCE: tuple[RuleName, ...] = (
+    "model",
     "zone_task",
     "task",
     "zone",
@@ -69,8 +70,8 @@ class Length:
 class RoutingTables:
     """Everything that the rules look things up in.
 
-    `order` is their precedence, and a rule that is not in it does not apply. A model that the caller names comes before
-    all of them. Our order goes from what was said about this one request to what is guessed from its text: the zone's
+    `order` is their precedence, and a rule that is not in it does not apply; what the caller asks for by name comes
+    first in any order. Ours goes from what was said about this one request to what is guessed from its text: the zone's
     own specialist for the stated task, the stated task, the site it came from, then the text itself.
     """
 
@@ -85,6 +86,12 @@ class RoutingTables:
     keywords: Mapping[str, Trigger] = field(default_factory=dict)
     length: Length | None = None
     languages: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.order or self.order[0] != "model":
+            raise ValueError(
+                "routing.order: must start with 'model', because a model that is asked for by name is used"
+            )
 
     def models(self) -> dict[str, str]:
         """Every model that a table names, by the key under which it stands."""
