@@ -165,6 +165,7 @@ def load_profile(name_or_path: str, changes: dict[str, Any] | None = None) -> Pr
     """
     path = _find(name_or_path)
     document = _read(path)
+    _refuse_proxy_options(document, path.name)
     if changes and isinstance(document.get("applications"), list):
         for application in document["applications"]:
             application["args"] = _merged(application.get("args") or {}, changes)
@@ -199,7 +200,7 @@ def _find(name_or_path: str) -> Path:
     if named.is_file():
         return named
     known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
-    raise ConfigError(f"no profile '{name_or_path}'{_did_you_mean(name_or_path, known)}; profiles: {', '.join(known)}")
+    raise ConfigError(f"no profile '{name_or_path}'; profiles: {', '.join(known)}{_did_you_mean(name_or_path, known)}")
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -222,6 +223,13 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path.name}: not a mapping; a profile is a Serve config file with `applications:`")
     return document
+
+
+def _refuse_proxy_options(document: dict[str, Any], where: str) -> None:
+    """Serve's own keys for addresses would be taken and have no effect."""
+    for key in ("http_options", "grpc_options"):
+        if key in document:
+            raise ConfigError(f"{where}: {key}: the ingress listens itself; set args.ingress.http and args.ingress.grpc")
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

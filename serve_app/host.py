@@ -54,7 +54,7 @@ class Host:
         started = time.perf_counter()
         async with contextlib.aclosing(self.engine.run(job)) as events:  # type: ignore[type-var]
             async for event in events:
-                if isinstance(event, Done):
+                if isinstance(event, Done) and not event.usage.engine_s:
                     event = replace(event, usage=replace(event.usage, engine_s=time.perf_counter() - started))
                 yield event
 

@@ -6,7 +6,6 @@ import secrets
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -37,6 +36,7 @@ class Running:
     dashboard: str
     ray_address: str
     token_path: str
+    logs: str
     pid: int
 
 
@@ -119,7 +119,11 @@ def _cluster(address: str | None, dashboard_port: int, say: Say) -> Iterator[dic
             context = ray.init(address, namespace="serve", log_to_driver=False, configure_logging=False)
         else:
             context = _local_ray(ray, folder, dashboard_port)
-        yield {"dashboard": f"http://{context.dashboard_url}", "address": context.address_info["address"]}
+        yield {
+            "dashboard": f"http://{context.dashboard_url}",
+            "address": context.address_info["address"],
+            "logs": f"{context.address_info['session_dir']}/logs",
+        }
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
@@ -203,14 +207,13 @@ def _deploy(profile: Profile, dashboard: str, say: Say, stop: threading.Event, s
 
 
 def _report(application: Any, said: dict[str, str], say: Say, started: float) -> None:
-    for name, deployment in application.deployments.items():
-        state = _words(deployment)
+    states = {name: _words(deployment) for name, deployment in application.deployments.items()}
+    if application.status == "DEPLOY_FAILED" and not states:
+        states["profile"] = f"could not be built: {_reason(application.message)}"
+    for name, state in states.items():
         if said.get(name) != state:
             said[name] = state
             say(f"{time.monotonic() - started:5.1f} s  {name}: {state}")
-    if application.status == "DEPLOY_FAILED" and said.get("") != application.message:
-        said[""] = application.message
-        say(f"{time.monotonic() - started:5.1f} s  {_reason(application.message)}")
 
 
 def _words(deployment: Any) -> str:
@@ -218,7 +221,8 @@ def _words(deployment: Any) -> str:
         return "ready"
     if deployment.status in ("UNHEALTHY", "DEPLOY_FAILED"):
         return f"broken: {_reason(deployment.message)}"
-    return "starting" if deployment.replica_states else "asleep until it is asked for"
+    asleep = deployment.status == "HEALTHY" and not deployment.replica_states
+    return "asleep until it is asked for" if asleep else "starting"
 
 
 def _reason(message: str) -> str:
@@ -248,6 +252,7 @@ def _announce(profile: Profile, running_ray: dict[str, str], say: Say, started: 
         dashboard=running_ray["dashboard"],
         ray_address=running_ray["address"],
         token_path=os.environ["RAY_AUTH_TOKEN_PATH"],
+        logs=running_ray["logs"],
         pid=os.getpid(),
     )
     (home() / f"service-{http.port}.json").write_text(json.dumps(asdict(running)))
@@ -265,10 +270,3 @@ def _undeploy(profile: Profile) -> None:
 
     serve.delete(APP)
     serve.shutdown()
-
-
-def main_thread_exit(code: int) -> None:
-    """Leave at once: Ray's own exit hooks would wait for a cluster that is gone."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
