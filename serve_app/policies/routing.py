@@ -198,6 +198,10 @@ class Router:
         for name in chain(self.catalogue, tables.zones, tables.tasks, tables.domains, tables.keywords):
             if not (name.isascii() and name.isprintable()):
                 raise ValueError(f"'{name}': names end up in headers; use ASCII letters, digits and signs")
+        hosts = [host.casefold() for zone in tables.zones.values() for host in zone.hosts]
+        if len(hosts) != len(self._hosts):
+            twice = next(host for host in hosts if hosts.count(host) > 1)
+            raise ValueError(f"routing.zones: the host '{twice}' belongs to two zones; leave it in one")
         for name, zone in tables.zones.items():
             unknown = [task for task in zone.tasks if task not in tables.tasks]
             if unknown:
