@@ -1,7 +1,8 @@
 """Language models on CTranslate2: chat and completion without torch, on a CPU or a GPU."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
@@ -61,6 +62,7 @@ class CTranslate2(Engine):
     _prompter: "Prompter"
     _generation: Generation
     _workers: ThreadPoolExecutor
+    _unload: Callable[[], object]
 
     async def load(self) -> None:
         """Raises ConfigError when the folder holds no usable model."""
@@ -81,6 +83,7 @@ class CTranslate2(Engine):
 
     async def close(self) -> None:
         await asyncio.to_thread(self._workers.shutdown)
+        await asyncio.to_thread(self._unload)
 
     def _load(self) -> None:
         import ctranslate2
@@ -99,6 +102,8 @@ class CTranslate2(Engine):
             inter_threads=self.options.slots,
             intra_threads=self.options.threads,
         )
+        # Python must not end while CTranslate2's threads still hold a callback: unloading waits for them.
+        self._unload = weakref.finalize(self, generator.unload_model)
         self._generation = Generation(generator, model.vocabulary, model.end_tokens)
         self._workers = ThreadPoolExecutor(self.options.slots, thread_name_prefix="generate")
         self._generation.warm_up(self.options.slots)
@@ -139,8 +144,8 @@ class CTranslate2(Engine):
     def _choice(self, plan: Plan, index: int) -> Choice:
         from tokenizers.decoders import DecodeStream
 
-        stream = DecodeStream(ids=list(plan.said), skip_special_tokens=True)
-        return Choice(index, lambda token: stream.step(self._tokenizer, token), plan.stop)
+        tokenizer, stream = self._tokenizer, DecodeStream(ids=list(plan.said), skip_special_tokens=True)
+        return Choice(index, lambda token: stream.step(tokenizer, token), plan.stop)
 
 
 class Answers:

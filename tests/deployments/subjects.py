@@ -1,0 +1,53 @@
+"""The engines that the contract is tested on: those listed here and those of the embedded profile."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serve_app.engine import Engine
+from serve_app.types import Chat, Completion, Event, Job, Kind, Message, Payload, Sampling
+
+PROJECT = Path(__file__).parents[2]
+NANO = "models/nano-tutor"
+
+LISTED: dict[str, dict[str, Any]] = {
+    "deployments.llm:CTranslate2": {"path": NANO, "slots": 2},
+    "deployments.fake:Scripted": {"delay_s": 0.01, "tokens": 20},
+}
+
+
+def subjects() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Engine class and options by a name for the test report."""
+    found = {engine.rpartition(":")[2]: (engine, options) for engine, options in LISTED.items()}
+    for name, entry in _profiled():
+        found[f"embedded-{name}"] = (entry["engine"], entry.get("options", {}))
+    return found
+
+
+def _profiled() -> Iterator[tuple[str, dict[str, Any]]]:
+    profile = PROJECT / "serve_app" / "profiles" / "embedded.yaml"
+    if profile.is_file():
+        yield from yaml.safe_load(profile.read_text("utf-8"))["applications"][0]["args"]["engines"].items()
+
+
+def build(engine: str, options: dict[str, Any]) -> Engine:
+    module, _, name = engine.partition(":")
+    cls: type[Engine] = getattr(importlib.import_module(module), name)
+    return cls(cls.Options.model_validate(options))
+
+
+def example(kind: Kind, text: str = "2 + 3 = ?", **sampling: Any) -> Job:
+    """A job of that kind that every engine can answer."""
+    wish = Sampling(**sampling)
+    payloads: dict[Kind, Payload] = {
+        Kind.CHAT: Chat((Message("user", text),), wish),
+        Kind.COMPLETION: Completion(text, wish),
+    }
+    return Job("job", kind, payloads[kind])
+
+
+async def collect(engine: Engine, job: Job) -> list[Event]:
+    return [event async for event in engine.run(job)]
