@@ -115,12 +115,14 @@ def matcher(trigger: Trigger) -> re.Pattern[str]:
 
 @lru_cache(maxsize=256)
 def _compiled(words: tuple[str, ...], patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join([*map(_word_pattern, words), *(f"(?:{p})" for p in patterns)]) or r"(?!)", re.IGNORECASE)
-
-
-def _word_pattern(word: str) -> str:
-    escaped = re.escape(word)
-    return rf"(?<![A-Za-z0-9_]){escaped}(?![A-Za-z0-9_])" if word.isascii() else rf"(?<![가-힣]){escaped}"
+    ascii_words = "|".join(re.escape(word) for word in words if word.isascii())
+    other_words = "|".join(re.escape(word) for word in words if not word.isascii())
+    parts = [f"(?:{pattern})" for pattern in patterns]
+    if ascii_words:
+        parts.append(rf"(?<![A-Za-z0-9_])(?:{ascii_words})(?![A-Za-z0-9_])")
+    if other_words:
+        parts.append(rf"(?<![가-힣])(?:{other_words})")
+    return re.compile("|".join(parts) or r"(?!)", re.IGNORECASE)
 
 
 def _triggered(text: str, triggers: Mapping[str, Trigger], kind: str) -> Pick | None:
