@@ -7,7 +7,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from serve_app.api import blame
+from serve_app.api import validation
 from serve_app.api.calls import service_of
 from serve_app.errors import BadRequest, TooLarge, WrongMedia
 
@@ -67,4 +67,4 @@ def _checked(model: type[Model], data: object) -> Model:
         return model.model_validate(data)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=True)
-        raise blame.bad_request(found, data) from None
+        raise validation.bad_request(found, data) from None

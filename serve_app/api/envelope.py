@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app import errors, logs
-from serve_app.api import blame
+from serve_app.api import validation
 
 BY_STATUS: Mapping[int, tuple[type[errors.MegaCityError], str]] = {
     404: (errors.NotFound, "There is nothing at this path. GET /openapi.json lists the routes."),
@@ -61,4 +61,4 @@ async def _of_the_framework(_: Request, error: Exception) -> Response:
 async def _invalid(_: Request, error: Exception) -> Response:
     """A path or query parameter of the wrong type; bodies are checked in `body.py`."""
     assert isinstance(error, RequestValidationError)
-    return response(blame.bad_request([{**e, "loc": e["loc"][1:]} for e in error.errors()], None))
+    return response(validation.bad_request([{**e, "loc": e["loc"][1:]} for e in error.errors()], None))

@@ -7,10 +7,11 @@ from starlette.responses import JSONResponse, Response
 
 from serve_app.api import answers
 from serve_app.api.calls import service_of
+from serve_app.api.docs import ERRORS
 from serve_app.api.service import Service
 from serve_app.errors import Unavailable
 
-router = APIRouter(tags=["Health"])
+router = APIRouter(tags=["Health"], responses=ERRORS)
 
 
 @router.get("/healthz")

@@ -8,11 +8,11 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from serve_app.api import described, envelope, health, openai, platform
+from serve_app.api import docs, envelope, health, openai, platform
 from serve_app.api.middleware import Faults, HeadAsGet, Identify
 from serve_app.api.service import Service
 
-ROUTERS = [openai.router, platform.router, health.router, described.router]
+ROUTERS = [openai.router, platform.router, health.router, docs.router]
 MIDDLEWARE = [Middleware(Identify), Middleware(Faults), Middleware(HeadAsGet)]
 
 
@@ -23,7 +23,7 @@ def build(service: Service, extra_routes: Sequence[BaseRoute] = ()) -> FastAPI:
     app.state.started = int(time.time())
     for router in ROUTERS:
         app.include_router(router)
-    app.router.routes.extend([described.assets(), *extra_routes])
-    app.openapi = partial(described.describe, app)  # type: ignore[method-assign]
+    app.router.routes.extend([docs.assets(), *extra_routes])
+    app.openapi = partial(docs.describe, app)  # type: ignore[method-assign]
     envelope.install(app)
     return app

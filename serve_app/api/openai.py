@@ -8,13 +8,16 @@ from fastapi import APIRouter, Depends, Request
 from serve_app.api import answers, jobs, wire
 from serve_app.api.body import json_body, takes
 from serve_app.api.calls import Call, call_of, service_of
-from serve_app.api.described import ERRORS, answers_with
-from serve_app.api.replies import Reply, Streamed, Whole
+from serve_app.api.docs import ERRORS, answers_with
+from serve_app.api.responses import Reply, Streamed, Whole
 from serve_app.api.runs import in_turn
 from serve_app.api.service import Service
 from serve_app.api.shapes import ChatShape, Shape, TextShape
 from serve_app.errors import ModelNotFound
+from serve_app.policies.routing import AUTO
 from serve_app.types import Completion, Job
+
+OURSELVES = "megacity"
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS)
 
@@ -31,7 +34,7 @@ async def list_models(request: Request, service: TheService) -> answers.ModelLis
 @router.get("/models/{model:path}")
 async def get_model(model: str, request: Request, service: TheService) -> answers.ModelCard:
     for card in _cards(service, request.app.state.started):
-        if card.id == model:
+        if card.id.casefold() == model.casefold():
             return card
     raise ModelNotFound("There is no such model. GET /v1/models lists those that there are.", param="model")
 
@@ -76,6 +79,8 @@ def _echoes(several: Sequence[Job], wanted: bool) -> list[str]:
 
 
 def _cards(service: Service, created: int) -> list[answers.ModelCard]:
-    """`auto` first, then the catalogue. Nobody knows when a model was made; since when it is served will do."""
-    owners = {"auto": "megacity", **{model.id: model.owned_by for model in service.router.catalogue.values()}}
-    return [answers.ModelCard(id=name, created=created, owned_by=owner) for name, owner in owners.items()]
+    """Every name that the router knows. Nobody can say when a model was made; since when it is served will do."""
+    router = service.router
+    names = [AUTO, *router.catalogue, *router.tables.aliases, *router.tables.zones]
+    owners = {name: model.owned_by for name, model in router.catalogue.items()}
+    return [answers.ModelCard(id=name, created=created, owned_by=owners.get(name, OURSELVES)) for name in names]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from serve_app.api import answers, jobs, wire
 from serve_app.api.body import json_body, takes
 from serve_app.api.calls import Call, call_of, service_of
-from serve_app.api.described import ERRORS
+from serve_app.api.docs import ERRORS
 from serve_app.api.service import Service
 
 router = APIRouter(prefix="/api/v1/ai", tags=["Platform"], responses=ERRORS)

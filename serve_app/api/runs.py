@@ -44,7 +44,7 @@ async def in_turn(run: Handler, jobs: Sequence[Job]) -> AsyncIterator[Event]:
                 elif isinstance(event, Delta):
                     yield replace(event, index=event.index + len(whole.finish))
         if done is None:
-            raise EngineFailed("The engine stopped before its answer was complete. Please try again.")
+            raise unfinished()
         whole = Done(_sum(whole.usage, done.usage), whole.finish + done.finish)
     yield whole
 
@@ -75,6 +75,8 @@ class Feed:
         while not self._events and not self._reader.done():
             self._stirred.clear()
             await self._stirred.wait()
+        if not self._events and self._reader.cancelled():
+            raise unfinished()
         if not self._events:
             self._reader.result()
         taken = list(self._events)
@@ -97,17 +99,25 @@ async def while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> 
     gone = asyncio.create_task(_gone(receive))
     try:
         await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
+        dropped = not task.done()
     finally:
         gone.cancel()
         task.cancel()
         await asyncio.wait([task, gone])
-    if not task.cancelled():
-        task.result()
+    if dropped:
+        return
+    if task.cancelled():  # not by us: something that the run waited for was
+        raise unfinished()
+    task.result()
 
 
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def unfinished() -> EngineFailed:
+    return EngineFailed("The engine stopped before its answer was complete. Please try again.")
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

@@ -1,5 +1,6 @@
 """The published description of the service, and a page that shows it without reaching out to the internet."""
 
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from serve_app import __version__
 from serve_app.api import answers, wire
+from serve_app.policies.limits import Limits
 
 ABOUT = "One router in front of language, speech, motion, vision, media and retrieval engines."
 ERRORS: dict[int | str, dict[str, Any]] = {"default": {"model": answers.ErrorEnvelope, "description": "Any error."}}
@@ -87,7 +89,31 @@ def describe(app: FastAPI) -> dict[str, Any]:
         [(model, "validation") for model in requests], ref_template="#/components/schemas/{model}"
     )
     schemas.update(described["$defs"])
+    for model in requests:
+        _tell_limits(described["$defs"][model.__name__]["properties"], app.state.service.limits)
     return document
+
+
+def _tell_limits(properties: dict[str, Any], limits: Limits) -> None:
+    """What `jobs.py` keeps as bounds, said in the terms of JSON Schema."""
+    bounds = [
+        ("n", "integer", "maximum", limits.max_choices),
+        ("max_tokens", "integer", "maximum", limits.max_output_tokens),
+        ("max_completion_tokens", "integer", "maximum", limits.max_output_tokens),
+        ("messages", "array", "maxItems", limits.max_messages),
+        ("prompt", "array", "maxItems", limits.max_prompts),
+        ("stop", "array", "maxItems", limits.max_stop_strings),
+    ]
+    for name, kind, keyword, limit in bounds:
+        for schema in _alternatives(properties.get(name, {})):
+            if schema.get("type") == kind:
+                schema[keyword] = limit
+
+
+def _alternatives(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield schema
+    for inner in schema.get("anyOf", []) + schema.get("oneOf", []):
+        yield from _alternatives(inner)
 
 
 def _bodies(document: dict[str, Any]) -> list[str]:

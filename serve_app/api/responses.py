@@ -15,6 +15,7 @@ from serve_app.api.answers import TIER_NAMES
 from serve_app.api.calls import Call
 from serve_app.api.runs import Feed, closing, while_connected
 from serve_app.api.shapes import Shape
+from serve_app.policies.routing import route_header
 from serve_app.types import Decision, Delta, Done, Event, Routed, Usage
 
 END = b"data: [DONE]\n\n"
@@ -60,10 +61,9 @@ class Reply(Response):
         """Headers that say who answers and why."""
         if self.decision is None:
             return {}
-        why = "; ".join(self.decision.reasons)
         return {
             "x-megacity-model": header_text(f"{self.decision.model}@{self.decision.version}"),
-            "x-megacity-route": header_text(why),
+            "x-megacity-route": header_text(route_header(self.decision)),
         }
 
 
