@@ -54,7 +54,6 @@ class Feed:
 
     def __init__(self, run: AsyncIterator[Event], ahead: int = AHEAD) -> None:
         self._run = run
-        self._ahead = ahead
         self._room = asyncio.Semaphore(ahead)
         self._events: deque[Event] = deque()
         self._stirred = asyncio.Event()
