@@ -250,7 +250,10 @@ def _language_of(locale: str | None) -> Language | None:
 
 
 def _able(job: Job, ranked: list[_Choice], instruction: Instruction | None) -> list[_Choice]:
-    """The choices that can do the job, those that surely have room for it first."""
+    """The choices that can do the job, those that surely have room for it first.
+
+    `max_tokens` is an upper bound that stock clients set high, so it orders the choices and rules none out.
+    """
     at_most, room = _tokens(job, instruction), job.payload.sampling.max_tokens or 1
     at_least = at_most // ESTIMATE_AT_MOST_TIMES
     wish, pools = job.wish, job.constraints.pools
@@ -258,7 +261,7 @@ def _able(job: Job, ranked: list[_Choice], instruction: Instruction | None) -> l
         ("kind", lambda m: job.kind in m.kinds, lambda c: _no_kind(job, c)),
         ("features", lambda m: wish.needs <= m.capabilities, lambda c: _no_feature(job, c)),
         ("pool", lambda m: not pools or m.node_class in pools, lambda _: _no_pool(job)),
-        ("context", lambda m: at_least + room <= m.context_tokens, lambda c: _no_room(job, c, at_most)),
+        ("context", lambda m: at_least < m.context_tokens, lambda c: _no_room(job, c, at_most)),
     )
     able, notes = ranked, []
     for name, keep, refusal in filters:
@@ -301,11 +304,9 @@ def _no_pool(job: Job) -> MegaCityError:
 
 def _no_room(job: Job, choices: list[_Choice], tokens: int) -> MegaCityError:
     largest = max((choice.model for choice in choices), key=lambda model: model.context_tokens)
-    asked = job.payload.sampling.max_tokens
-    wanted = f" and max_tokens asks for {asked} more" if asked else ""
     return BadRequest(
-        f"The prompt takes about {tokens} tokens{wanted}, but the longest context that can be used is that of"
-        f" {largest.id}, {largest.context_tokens} tokens. Shorten the prompt{' or lower max_tokens' if asked else ''}.",
+        f"The prompt takes about {tokens} tokens, but the longest context that can be used is that of"
+        f" {largest.id}, {largest.context_tokens} tokens. Shorten the prompt.",
         param="messages" if isinstance(job.payload, Chat) else "prompt",
         code="context_length_exceeded",
     )

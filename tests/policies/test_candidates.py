@@ -58,7 +58,11 @@ def test_pools(router: Router) -> None:
 def test_a_prompt_that_may_not_fit_goes_where_it_surely_does(router: Router) -> None:
     assert models(router, job("hello", max_tokens=900))[0] == "small"
     assert models(router, job("hello", max_tokens=999))[0] == "large"
-    assert "small" not in models(router, job("hello", max_tokens=1_001))
+    assert models(router, job("hello", max_tokens=9_000))[-1] == "small"
+
+
+def test_a_large_max_tokens_is_an_upper_bound_and_no_reason_to_refuse(router: Router) -> None:
+    assert models(router, job("hello", max_tokens=9_000, model="small")) == ["small"]
 
 
 def test_the_instruction_counts(router: Router) -> None:
@@ -69,7 +73,7 @@ def test_the_instruction_counts(router: Router) -> None:
 
 def test_what_fits_nowhere_is_refused(router: Router) -> None:
     with pytest.raises(BadRequest, match="8000 tokens") as caught:
-        router.decide(job("hello", max_tokens=9_000), {})
+        router.decide(job("word " * 40_000), {})
     assert caught.value.code == "context_length_exceeded"
     with pytest.raises(BadRequest, match="small, 1000 tokens"):
         router.decide(job("word " * 8_000, model="small"), {})
