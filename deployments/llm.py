@@ -63,6 +63,7 @@ class CTranslate2(Engine):
     _generation: Generation
     _workers: ThreadPoolExecutor
     _unload: Callable[[], object]
+    _suspect = False
 
     async def load(self) -> None:
         """Raises ConfigError when the folder holds no usable model."""
@@ -78,12 +79,22 @@ class CTranslate2(Engine):
                 for delta in answers.advance():
                     yield delta
             yield answers.done()
+        except EngineFailed:
+            self._suspect = True
+            raise
         finally:
             answers.stop()
 
+    async def check(self) -> None:
+        """After a run that broke, generate one token: a lost GPU is found out, a single bad run is forgiven."""
+        if self._suspect:
+            await asyncio.get_running_loop().run_in_executor(self._workers, self._generation.warm_up, 1)
+            self._suspect = False
+
     async def close(self) -> None:
-        await asyncio.to_thread(self._workers.shutdown)
-        await asyncio.to_thread(self._unload)
+        if hasattr(self, "_workers"):  # else load() has failed
+            await asyncio.to_thread(self._workers.shutdown)
+            await asyncio.to_thread(self._unload)
 
     def _load(self) -> None:
         import ctranslate2

@@ -92,6 +92,8 @@ class Generation:
 
     def _seeded(self, plan: Plan, choice: int, feed: Feed) -> bool:
         """We choose the tokens, and start again after each one that is not CTranslate2's own greedy choice."""
+        from ctranslate2 import DataType, Device
+
         from deployments.text.seeded import SeededSampler
 
         sampler = SeededSampler(plan.choosing, choice, len(self._vocabulary))
@@ -100,7 +102,7 @@ class Generation:
 
         def step(result: "ctranslate2.GenerationStepResult") -> bool:
             nonlocal ended
-            token = sampler.pick(result.logits)
+            token = sampler.pick(result.logits.to_device(Device.cpu).to(DataType.float32))
             if token in ends:
                 ended = True
             else:

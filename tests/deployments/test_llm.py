@@ -118,7 +118,7 @@ async def test_the_context_ends_an_answer() -> None:
     await engine.load()
     _, done = await ask(engine, temperature=50.0, seed=3, max_tokens=10_000)
     assert done.usage.total_tokens <= 40
-    assert done.finish == ("length",)
+    assert (done.finish == ("length",)) == (done.usage.total_tokens == 40)
     await engine.close()
 
 
@@ -136,18 +136,36 @@ async def test_a_stop_string_ends_its_own_choice_only(engine: CTranslate2) -> No
     assert cut[1] != whole[1]
 
 
-async def test_a_fault_in_the_middle_is_an_engine_failure() -> None:
-    class Broken:
-        def generate_batch(self, *_: Any, **__: Any) -> None:
-            raise RuntimeError("CUDA failed with error out of memory")
+class Broken:
+    """A generator whose GPU is gone."""
 
+    def generate_batch(self, *_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA failed with error out of memory")
+
+
+BROKEN = Generation(Broken(), ["a"], [0])
+
+
+async def test_a_fault_in_the_middle_is_an_engine_failure() -> None:
     answers = Answers(Plan([0], 5), [Choice(0, lambda token: str(token), ())])
     with ThreadPoolExecutor(1) as workers:
-        answers.start(workers, Generation(Broken(), ["a"], [0]))  # type: ignore[arg-type]
+        answers.start(workers, BROKEN)
         await answers.feed.wait()
         with pytest.raises(EngineFailed) as failed:
             answers.advance()
     assert "CUDA" not in failed.value.message
+
+
+async def test_after_a_fault_health_is_checked_by_generating(engine: CTranslate2) -> None:
+    sound, engine._generation = engine._generation, BROKEN
+    await engine.check()  # nothing has gone wrong yet
+    with pytest.raises(EngineFailed):
+        await ask(engine)
+    with pytest.raises(RuntimeError):
+        await engine.check()
+    engine._generation = sound
+    await engine.check()
+    assert (await ask(engine))[1].finish
 
 
 @pytest.mark.parametrize("files", [[], ["model.bin"]])
@@ -158,6 +176,10 @@ async def test_a_folder_without_a_model_says_what_to_do(nowhere: Path, files: li
     for path in ("missing", "empty"):
         with pytest.raises(ConfigError, match=r"path: .*tools\.convert"):
             await CTranslate2(CTranslate2.Options(path=path)).load()
+
+
+async def test_an_engine_that_did_not_load_can_be_closed() -> None:
+    await CTranslate2(CTranslate2.Options(path="missing")).close()
 
 
 def test_nothing_heavy_is_imported_before_load() -> None:
