@@ -58,7 +58,7 @@ def test_pools(router: Router) -> None:
 def test_a_prompt_that_may_not_fit_goes_where_it_surely_does(router: Router) -> None:
     assert models(router, job("hello", max_tokens=900))[0] == "small"
     assert models(router, job("hello", max_tokens=999))[0] == "large"
-    assert models(router, job("hello", max_tokens=9_000))[-1] == "small"
+    assert models(router, job("hello", max_tokens=1_001))[0] == "large"
 
 
 def test_a_large_max_tokens_is_an_upper_bound_and_no_reason_to_refuse(router: Router) -> None:
