@@ -1,0 +1,280 @@
+"""Trains the tutor on generated questions: `python -m tools.nano_tutor.train --minutes 90 --run /tmp/nano-tutor/run`.
+
+Muon on the hidden matrices, AdamW on the rest; the learning rate warms up, stays, and falls to zero over the last part
+of the time given. A run continues from its checkpoint, also with more minutes than it was started with.
+"""
+
+import argparse
+import random
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from tools.nano_tutor import data
+from tools.nano_tutor.model import Shape, Tutor
+from tools.nano_tutor.muon import Muon
+from tools.nano_tutor.tokenizer import END, prompt, save_tokenizer, train_tokenizer
+
+ROW = 256
+ROWS = 10
+WARMUP_STEPS = 100
+MUON_LR, ADAMW_LR = 0.012, 3e-3
+EMA_DECAY = 0.995
+SPLIT_SHARE, SPLIT_RATE = 0.25, 0.1
+EVALUATE_EVERY_S, SAVE_EVERY_S, LOG_EVERY_STEPS = 360, 180, 50
+CELL_ITEMS = 20
+Encoded = tuple[list[int], int]
+"""Token ids of question and answer, and how many of them belong to the question."""
+
+
+@dataclass(slots=True)
+class Packer:
+    """Encodes items and packs them into rows."""
+
+    tokenizer: Tokenizer
+    split_tokenizer: Tokenizer
+    rng: random.Random
+    weights: dict[str, float] = field(default_factory=lambda: dict(data.WEIGHTS))
+    waiting: Encoded | None = None
+
+    def encode(self, item: data.Item, split: bool = False) -> Encoded:
+        """`split` breaks words of the question at random places, so that unknown words are not a surprise."""
+        head = (self.split_tokenizer if split else self.tokenizer).encode(prompt(item.question)).ids
+        return head + self.tokenizer.encode(item.answer + END).ids, len(head)
+
+    def draw(self) -> Encoded:
+        while True:
+            item = data.training_item(self.rng, self.weights)
+            encoded = self.encode(item, split=self.rng.random() < SPLIT_SHARE)
+            if len(encoded[0]) <= ROW:
+                return encoded
+
+    def batch(self) -> list[list[Encoded]]:
+        rows: list[list[Encoded]] = [[] for _ in range(ROWS)]
+        free = [ROW] * ROWS
+        while True:
+            encoded = self.waiting or self.draw()
+            self.waiting = None
+            fit = next((i for i, room in enumerate(free) if room >= len(encoded[0])), None)
+            if fit is None:
+                self.waiting = encoded
+                return rows
+            rows[fit].append(encoded)
+            free[fit] -= len(encoded[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor
+    scored: Tensor
+    """Indices into the flattened rows: places whose next token belongs to an answer."""
+    targets: Tensor
+    documents: Tensor
+    """For every scored place the number of its document."""
+
+
+def tensors(rows: list[list[Encoded]], width: int = ROW) -> Batch:
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    positions, owner = torch.zeros_like(ids), torch.full_like(ids, -1)
+    scored, targets, documents, number = [], [], [], 0
+    for r, row in enumerate(rows):
+        start = 0
+        for tokens, head in row:
+            end = start + len(tokens)
+            ids[r, start:end] = torch.tensor(tokens)
+            positions[r, start:end] = torch.arange(len(tokens))
+            owner[r, start:end] = number
+            scored += range(r * width + start + head - 1, r * width + end - 1)
+            targets += tokens[head:]
+            documents += [number] * (len(tokens) - head)
+            start, number = end, number + 1
+    same = owner.unsqueeze(2) == owner.unsqueeze(1)
+    mask = (same & torch.ones(width, width, dtype=torch.bool).tril()).unsqueeze(1)
+    return Batch(ids, positions, mask, torch.tensor(scored), torch.tensor(targets), torch.tensor(documents))
+
+
+def answer_logits(model: Tutor, batch: Batch) -> Tensor:
+    hidden = model(batch.ids, batch.positions, batch.mask)
+    return model.logits(hidden.flatten(0, 1)[batch.scored])
+
+
+@torch.no_grad()
+def exact_share(model: Tutor, encoded: list[Encoded]) -> float:
+    """Share of answers that greedy decoding would reproduce word for word (teacher-forced, which is equivalent)."""
+    right, order = 0, sorted(encoded, key=lambda e: len(e[0]))
+    for i in range(0, len(order), 16):
+        rows = [[e] for e in order[i:i + 16]]
+        batch = tensors(rows, max(len(e[0]) for e in order[i:i + 16]))
+        wrong = answer_logits(model, batch).argmax(-1) != batch.targets
+        right += len(rows) - len(set(batch.documents[wrong].tolist()))
+    return right / len(encoded)
+
+
+Cells = dict[tuple[str, bool], list[Encoded]]
+
+
+def evaluation_cells(packer: Packer) -> Cells:
+    """Held-out operands; per kind one cell with seen and one with unseen wordings, both languages."""
+    return {(kind, held): [packer.encode(item) for language in data.LANGUAGES
+                           for item in data.evaluation_items(kind, language, held, CELL_ITEMS, seed=11)]
+            for kind in data.DRAWS for held in (False, True)}
+
+
+def evaluate(model: Tutor, cells: Cells) -> dict[tuple[str, bool], float]:
+    model.eval()
+    shares = {cell: exact_share(model, encoded) for cell, encoded in cells.items()}
+    model.train()
+    return shares
+
+
+def rebalanced(shares: dict[tuple[str, bool], float]) -> dict[str, float]:
+    """Kinds that are still wrong often get more of the data."""
+    errors = {kind: 1 - (shares[kind, False] + shares[kind, True]) / 2 for kind in data.WEIGHTS}
+    return {kind: base * (0.4 + 2 * errors[kind]) for kind, base in data.WEIGHTS.items()}
+
+
+@dataclass(slots=True)
+class Run:
+    """Model, optimizers, moving average and counters of a run; all of it is in the checkpoint."""
+
+    model: Tutor
+    muon: Muon
+    adamw: torch.optim.AdamW
+    average: Tutor
+    step: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    answer_tokens: int = 0
+
+    def save(self, path: Path, weights: dict[str, float]) -> None:
+        state = {name: getattr(self, name).state_dict() for name in ("model", "muon", "adamw", "average")}
+        counters = {name: getattr(self, name) for name in ("step", "seconds", "tokens", "answer_tokens")}
+        part = path.with_suffix(".part")
+        torch.save({**state, **counters, "shape": self.model.shape.as_dict(), "weights": weights}, part)
+        part.replace(path)
+
+    def load(self, path: Path) -> dict[str, float]:
+        state = torch.load(path, weights_only=True)
+        for name in ("model", "muon", "adamw", "average"):
+            getattr(self, name).load_state_dict(state[name])
+        for name in ("step", "seconds", "tokens", "answer_tokens"):
+            setattr(self, name, state[name])
+        return {**data.WEIGHTS, **state["weights"]}
+
+
+def new_run(shape: Shape) -> Run:
+    model, average = Tutor(shape), Tutor(shape)
+    average.load_state_dict(model.state_dict())
+    average.requires_grad_(False)
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    adamw = torch.optim.AdamW(others, lr=ADAMW_LR, betas=(0.9, 0.98), weight_decay=0.0)
+    return Run(model, Muon(matrices, lr=MUON_LR), adamw, average)
+
+
+def rate(step: int, seconds: float, total_s: float, decay_share: float) -> float:
+    """Warm-up, plateau, linear fall over the last `decay_share` of the time."""
+    left = max(0.0, 1 - seconds / total_s)
+    return min(1.0, (step + 1) / WARMUP_STEPS, left / decay_share)
+
+
+def train_step(run: Run, batch: Batch, factor: float) -> float:
+    loss = F.cross_entropy(answer_logits(run.model, batch), batch.targets)
+    loss.backward()
+    for optimizer, lr in ((run.muon, MUON_LR), (run.adamw, ADAMW_LR)):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * factor
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    decay = min(EMA_DECAY, run.step / (run.step + 20))
+    with torch.no_grad():
+        torch._foreach_lerp_(list(run.average.parameters()), list(run.model.parameters()), 1 - decay)
+    run.step += 1
+    run.tokens += int(batch.ids.numel())
+    run.answer_tokens += len(batch.targets)
+    return loss.item()
+
+
+def report(run: Run, shares: dict[tuple[str, bool], float]) -> None:
+    kinds = list(data.DRAWS)
+    for held in (False, True):
+        cells = " ".join(f"{kind} {100 * shares[kind, held]:.0f}" for kind in kinds)
+        print(f"eval {run.seconds:.0f}s {run.tokens / 1e6:.2f}M {'unseen' if held else 'seen  '} | {cells}", flush=True)
+
+
+def train(run: Run, packer: Packer, cells: Cells, folder: Path, minutes: float, decay_share: float) -> None:
+    total_s, last_eval, last_save = minutes * 60, run.seconds, run.seconds
+    losses: list[float] = []
+    stop = StopRequest()
+    clock = time.monotonic()
+    while run.seconds < total_s and not stop.requested:
+        losses.append(train_step(run, tensors(packer.batch()), rate(run.step, run.seconds, total_s, decay_share)))
+        now = time.monotonic()
+        run.seconds, clock = run.seconds + now - clock, now
+        if run.step % LOG_EVERY_STEPS == 0:
+            loss = sum(losses) / len(losses)
+            print(f"step {run.step} {run.seconds:.0f}s {run.tokens / 1e6:.2f}M tokens loss {loss:.4f}", flush=True)
+            losses.clear()
+        if run.seconds - last_eval > EVALUATE_EVERY_S:
+            shares = evaluate(run.average, cells)
+            report(run, shares)
+            packer.weights = rebalanced(shares)
+            last_eval = run.seconds
+        if run.seconds - last_save > SAVE_EVERY_S:
+            run.save(folder / "checkpoint.pt", packer.weights)
+            last_save = run.seconds
+    run.save(folder / "checkpoint.pt", packer.weights)
+    if not stop.requested:
+        report(run, evaluate(run.average, cells))
+
+
+class StopRequest:
+    """Set by SIGTERM: the run saves its state and ends."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        signal.signal(signal.SIGTERM, self._set)
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.requested = True
+
+
+def load_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        save_tokenizer(train_tokenizer(), path)
+    split = Tokenizer.from_file(str(path))
+    split.model.dropout = SPLIT_RATE
+    return Tokenizer.from_file(str(path)), split
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("/tmp/nano-tutor/run"), help="tokenizer and checkpoint")
+    parser.add_argument("--minutes", type=float, default=90, help="training time in all, earlier parts included")
+    parser.add_argument("--decay-share", type=float, default=0.85, help="last share of the time: the rate falls")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    tokenizer, split_tokenizer = load_tokenizers(options.run)
+    run, checkpoint = new_run(Shape()), options.run / "checkpoint.pt"
+    weights = run.load(checkpoint) if checkpoint.exists() else dict(data.WEIGHTS)
+    packer = Packer(tokenizer, split_tokenizer, random.Random(f"{options.seed}/{run.step}"), weights)
+    print(f"{sum(p.numel() for p in run.model.parameters())} parameters, step {run.step}", flush=True)
+    train(run, packer, evaluation_cells(packer), options.run, options.minutes, options.decay_share)
+
+
+if __name__ == "__main__":
+    main()
