@@ -21,7 +21,7 @@ OWN_WORDS = {
     "list_type": "should be an array",
     "string_type": "should be a string",
     "bool_type": "should be true or false",
-    "int_type": "should be an integer",
+    "int_type": "should be an integer of at most 64 bits",
     "float_type": "should be a number",
 }
 TYPE_ERRORS = frozenset({*OWN_WORDS, "string_unicode"})

@@ -13,8 +13,8 @@ LARGEST_BIAS = 100
 
 
 def _whole(value: object) -> object:
-    """JSON knows one kind of number: 2.0 is an integer too."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """JSON knows one kind of number: 2.0 is an integer too. Beyond 2^53 a float no longer says which one was meant."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53 else value
 
 
 def _one_or_many(value: object) -> str:

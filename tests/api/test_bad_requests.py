@@ -80,6 +80,7 @@ CHATS: list[tuple[dict[str, object], str]] = [
     (chat(temperature=True), "temperature"),
     (chat(top_p=1.1), "top_p"),
     (chat(seed=2**63), "seed"),
+    (chat(seed=-(2**63) - 1), "seed"),
     (chat(seed=0.5), "seed"),
     (chat(stop=5), "stop"),
     (chat(stop=""), "stop"),
@@ -303,4 +304,4 @@ async def test_messages_say_what_was_wrong_and_what_would_be_right(raw: httpx.As
     assert await message(messages=[{"role": "x"}]) == (
         "'messages.0.role' should be one of 'system', 'developer', 'user', 'assistant', 'tool'."
     )
-    assert await message(n="x", seed=0.5) == "'n' should be an integer, not a string. 1 more found."
+    assert await message(n="x", seed=0.5) == "'n' should be an integer of at most 64 bits, not a string. 1 more found."
