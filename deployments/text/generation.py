@@ -47,6 +47,9 @@ class Generation:
     """
 
     def __init__(self, generator: "ctranslate2.Generator", vocabulary: list[str], ends: Sequence[int]) -> None:
+        from deployments.text.seeded import SeededSampler  # brings numpy, which no request should wait for
+
+        self._sampler = SeededSampler
         self._generator = generator
         self._vocabulary = vocabulary
         self._ends = frozenset(ends)
@@ -94,9 +97,7 @@ class Generation:
         """We choose the tokens, and start again after each one that is not CTranslate2's own greedy choice."""
         from ctranslate2 import DataType, Device
 
-        from deployments.text.seeded import SeededSampler
-
-        sampler = SeededSampler(plan.choosing, choice, len(self._vocabulary))
+        sampler = self._sampler(plan.choosing, choice, len(self._vocabulary))
         tokens, end = list(plan.prompt), len(plan.prompt) + plan.limit
         ends, ended = self._ends, False
 

