@@ -156,7 +156,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": os.environ.get("RAY_AUTH_TOKEN_PATH", str(_token())),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "1",
-        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        "MEGACITY_METRICS_DIR": str(metrics),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
     }
 

@@ -1,7 +1,8 @@
 """Every metric of the house, in one table, and the page that `GET /metrics` shows.
 
-A node has several ingress and engine processes. They write into the shared folder `PROMETHEUS_MULTIPROC_DIR`, so that
-any ingress can show the sum. Under Ray the folder is chosen by itself; a process that stands alone counts in memory.
+A node has several ingress and engine processes. They write into one folder (`MEGACITY_METRICS_DIR`), so that any ingress
+can show the sum. Under Ray the folder is chosen by itself; a process that stands alone counts in memory. The library's
+own variable for the folder is set in our processes only: Ray's use the same library and would write there too.
 
 Labels take their values from bounded sets only: never an id, a name that a caller made up, or text.
 The `gen_ai_*` names, labels and buckets are those of the OpenTelemetry semantic conventions for generative AI.
@@ -19,7 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 def _shared_folder() -> Path | None:
     """The folder of this node's processes, made if need be; `None` for a process that stands alone."""
-    named = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    named = os.environ.get("MEGACITY_METRICS_DIR")
     raylet = os.environ.get("RAY_RAYLET_PID")  # the same in every worker of one Ray node
     if not named and not raylet:
         return None

@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from serve_app import metrics
 from serve_app.api import grpc as grpc_door
 from serve_app.api import http
 from serve_app.api.service import Service
@@ -27,7 +31,7 @@ class Doors:
 
     async def open(self) -> None:
         """Listen; raises `OSError` if a port is taken by somebody else."""
-        self.http = _HttpServer(http.build(self.service))
+        self.http = _HttpServer(http.build(self.service, [Route("/metrics", _metrics)]))
         self.http_task = asyncio.create_task(self.http.serve(sockets=[_shared_socket(*self.http_address)]))
         self.grpc = await grpc_door.listen(self.service, *self.grpc_address)
 
@@ -47,6 +51,11 @@ class _HttpServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _metrics(request: Request) -> Response:
+    body, content_type = metrics.exposition(request.headers.get("accept", ""))
+    return Response(body, media_type=content_type)
 
 
 def _shared_socket(host: str, port: int) -> socket.socket:

@@ -19,7 +19,7 @@ SHOW = "print(metrics.exposition()[0].decode())"
 
 
 def process(code: str, **env: str) -> subprocess.Popen[str]:
-    clean = {name: value for name, value in os.environ.items() if name not in ("PROMETHEUS_MULTIPROC_DIR",)}
+    clean = {name: value for name, value in os.environ.items() if name not in ("MEGACITY_METRICS_DIR",)}
     return subprocess.Popen(
         [sys.executable, "-c", code], env={**clean, **env}, stdin=-1, stdout=-1, text=True, cwd=Path.cwd()
     )
@@ -28,12 +28,12 @@ def process(code: str, **env: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("prefix", ["", "import prometheus_client\n"])
 def test_the_sum_over_processes_without_the_dead_ones_gauges(tmp_path: Path, prefix: str) -> None:
     folder = str(tmp_path / "metrics")
-    dead = process(prefix + COUNT.format(amount=2, busy=5), PROMETHEUS_MULTIPROC_DIR=folder)
+    dead = process(prefix + COUNT.format(amount=2, busy=5), MEGACITY_METRICS_DIR=folder)
     dead.communicate()
-    live = process(COUNT.format(amount=3, busy=1) + "print(flush=True); input()", PROMETHEUS_MULTIPROC_DIR=folder)
+    live = process(COUNT.format(amount=3, busy=1) + "print(flush=True); input()", MEGACITY_METRICS_DIR=folder)
     assert live.stdout
     live.stdout.readline()
-    page, _ = process("from serve_app import metrics\n" + SHOW, PROMETHEUS_MULTIPROC_DIR=folder).communicate()
+    page, _ = process("from serve_app import metrics\n" + SHOW, MEGACITY_METRICS_DIR=folder).communicate()
     live.communicate("\n")
     labels = 'door="http",engine="llm",kind="chat",model="nano",status="ok"'
     assert f"megacity_requests_total{{{labels}}} 5.0" in page
