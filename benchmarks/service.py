@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 
 from deployments.llm import CTranslate2
-from serve_app.config import load_profile
+from serve_app.config import EngineEntry, load_profile
 from serve_app.types import Chat, Done, Job, Kind, Message, Sampling
 
 QUESTIONS = [f"{a} × {b} = ?" for a in (47, 68, 73, 89) for b in (36, 52, 74, 95)]
@@ -38,7 +38,7 @@ def main() -> None:
     profile = load_profile("embedded")
     with _service() as (url, first_answer_s):
         memory = _memory(url)
-        rates = asyncio.run(_compare(url, profile.settings.engines["tutor"].engine_options(), options.rounds))
+        rates = asyncio.run(_compare(url, profile.settings.engines["tutor"], options.rounds))
     result = {
         "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "start": {"first_answer_s": round(first_answer_s, 1)},
@@ -100,10 +100,10 @@ def _memory(url: str) -> dict[str, float]:
     return {f"{p['name']} {p['pid']}": p["pss_mb"] for p in state["processes"]}
 
 
-async def _compare(url: str, options: Any, rounds: int) -> dict[str, dict[str, float]]:
-    engine = CTranslate2(options)
+async def _compare(url: str, entry: EngineEntry, rounds: int) -> dict[str, dict[str, float]]:
+    engine = CTranslate2(entry.engine_options(), slots=entry.slots)
     await engine.load()
-    slots = asyncio.Semaphore(options.slots)
+    slots = asyncio.Semaphore(entry.slots)
     async with httpx.AsyncClient(base_url=url, timeout=120) as client:
         ways: dict[str, Ask] = {
             "engine": lambda question: _direct(engine, slots, question),

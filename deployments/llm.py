@@ -42,8 +42,6 @@ class CTranslate2(Engine):
         device: Literal["cpu", "cuda", "auto"] = "cpu"
         compute_type: str = "default"
         """As CTranslate2 names them: `int8`, `float16`, …; `default` is the type in which the model was stored."""
-        slots: int = Field(default=4, ge=1)
-        """Generations at the same time."""
         threads: int = Field(default=1, ge=0)
         """CPU threads of each generation; 0 lets CTranslate2 choose."""
         max_tokens: int = Field(default=512, ge=1)
@@ -110,14 +108,14 @@ class CTranslate2(Engine):
             str(model.weights),
             device=self.options.device,
             compute_type=self.options.compute_type,
-            inter_threads=self.options.slots,
+            inter_threads=self.slots,
             intra_threads=self.options.threads,
         )
         # Python must not end while CTranslate2's threads still hold a callback: unloading waits for them.
         self._unload = weakref.finalize(self, generator.unload_model)
         self._generation = Generation(generator, model.vocabulary, model.end_tokens)
-        self._workers = ThreadPoolExecutor(self.options.slots, thread_name_prefix="generate")
-        self._generation.warm_up(self.options.slots)
+        self._workers = ThreadPoolExecutor(self.slots, thread_name_prefix="generate")
+        self._generation.warm_up(self.slots)
 
     def _context_tokens(self, model: Checkpoint) -> int:
         context = self.options.context_tokens or model.context_tokens

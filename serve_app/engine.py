@@ -35,9 +35,12 @@ class Engine(ABC):
     needs: ClassVar[Mapping[str, Kind]] = {}
     """Other engines that this one calls, by the name under which it finds their handler in `self.handlers`."""
 
-    def __init__(self, options: EngineOptions, handlers: Mapping[str, Handler] | None = None) -> None:
+    def __init__(
+        self, options: EngineOptions, handlers: Mapping[str, Handler] | None = None, slots: int = 1
+    ) -> None:
         self.options = options
         self.handlers = handlers or {}
+        self.slots = slots
 
     async def load(self) -> None:  # noqa: B027 - an engine with nothing to load leaves it out
         """Load weights and import what is heavy. Raising here marks the replica as broken."""

@@ -34,7 +34,7 @@ class Host:
         self.name = name
         self.slots = asyncio.Semaphore(config.slots)
         handlers = {role: carrier(role, handle) for role, handle in needs.items()}
-        self.engine = config.engine_class()(config.engine_options(), handlers)
+        self.engine = config.engine_class()(config.engine_options(), handlers, config.slots)
         await self.engine.load()
 
     async def run(self, job: Job) -> AsyncIterator[Batch]:

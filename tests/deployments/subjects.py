@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[2]
 NANO = "models/nano-tutor"
 
 LISTED: dict[str, dict[str, Any]] = {
-    "deployments.llm:CTranslate2": {"path": NANO, "slots": 2},
+    "deployments.llm:CTranslate2": {"path": NANO},
     "deployments.fake:Scripted": {"delay_s": 0.01, "tokens": 20},
 }
 
@@ -36,7 +36,7 @@ def _profiled() -> Iterator[tuple[str, dict[str, Any]]]:
 def build(engine: str, options: dict[str, Any]) -> Engine:
     module, _, name = engine.partition(":")
     cls: type[Engine] = getattr(importlib.import_module(module), name)
-    return cls(cls.Options.model_validate(options))
+    return cls(cls.Options.model_validate(options), slots=2)
 
 
 def example(kind: Kind, text: str = "2 + 3 = ?", **sampling: Any) -> Job:

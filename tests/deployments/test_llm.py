@@ -22,7 +22,7 @@ WILD = {"temperature": 2.0, "max_tokens": 24}
 
 @pytest.fixture
 async def engine() -> AsyncIterator[CTranslate2]:
-    engine = CTranslate2(CTranslate2.Options(path=NANO, slots=3))
+    engine = CTranslate2(CTranslate2.Options(path=NANO), slots=3)
     await engine.load()
     yield engine
     await engine.close()
@@ -110,7 +110,7 @@ async def test_a_prompt_beyond_the_context_is_refused_with_the_numbers(engine: C
 
 
 async def test_the_context_ends_an_answer() -> None:
-    engine = CTranslate2(CTranslate2.Options(path=NANO, slots=1, context_tokens=40))
+    engine = CTranslate2(CTranslate2.Options(path=NANO, context_tokens=40))
     await engine.load()
     _, done = await ask(engine, temperature=50.0, seed=3, max_tokens=10_000)
     assert done.usage.total_tokens <= 40
@@ -192,7 +192,7 @@ from tests.deployments.subjects import example
 from serve_app.types import Kind
 
 async def main():
-    engine = CTranslate2(CTranslate2.Options(path="{NANO}", slots=2))
+    engine = CTranslate2(CTranslate2.Options(path="{NANO}"), slots=2)
     await engine.load()
     runs = [engine.run(example(Kind.CHAT, n=4, temperature=50.0)) for _ in range(4)]
     for run in runs:

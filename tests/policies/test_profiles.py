@@ -144,9 +144,3 @@ def test_embedded_ends_at_the_nano_tutor() -> None:
 def test_the_workstation_fits_one_card() -> None:
     engines = load_profile("workstation").settings.engines.values()
     assert sum(engine.resources.gpu for engine in engines) <= 1
-
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_the_engine_has_as_many_slots_as_its_host(name: str) -> None:
-    for engine in load_profile(name).settings.engines.values():
-        assert engine.options["slots"] == engine.slots
