@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
@@ -67,7 +67,7 @@ class CTranslate2(Engine):
         """Raises ConfigError when the folder holds no usable model."""
         await asyncio.to_thread(self._load)
 
-    async def run(self, job: Job) -> AsyncIterator[Event]:
+    async def run(self, job: Job) -> AsyncGenerator[Event]:
         plan = await asyncio.to_thread(self._plan, job.payload)  # a long prompt takes a while to encode
         answers = Answers(plan, [self._choice(plan, index) for index in range(plan.n)])
         answers.start(self._workers, self._generation)

@@ -1,7 +1,7 @@
 """The whole system on one page: what `serve run`, `serve deploy` and `megacity up` build from a profile."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from ray import serve
@@ -14,11 +14,10 @@ from serve_app.config import EngineEntry, Replicas, Settings
 from serve_app.host import Batch, Host, carrier, pile_up
 from serve_app.pipeline import compose
 from serve_app.policies.routing import Health
+from serve_app.stages.dispatch import dispatch
 from serve_app.stages.observe import observe
-from serve_app.stages.route import route
+from serve_app.stages.plan import plan
 from serve_app.types import Decision, Job
-
-STAGES = [observe]  # guard, cache and meter come between observe and route
 
 HEALTH_PERIOD_S = 1.0
 
@@ -30,23 +29,30 @@ def build(args: Settings) -> serve.Application:
         entry = args.engines[name]
         needs = {role: hosts[engine] for role, engine in entry.needs.items()}
         hosts[name] = _host(name, entry).bind(name, entry.model_dump(mode="json"), needs)
-    ingress = Ingress.options(
-        num_replicas=args.ingress.replicas, graceful_shutdown_timeout_s=args.ingress.drain_s + 10
+    ingress = serve.deployment(
+        Ingress,
+        name="ingress",
+        num_replicas=args.ingress.replicas,
+        max_ongoing_requests=1024,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=args.ingress.drain_s + 10,
     )
     return ingress.bind(args.model_dump(mode="json"), hosts)
 
 
-@serve.deployment(name="ingress", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=1024)
 class Ingress:
     """Every door, the stages between them and the engines, in one process."""
 
-    async def __init__(self, settings: dict[str, Any], hosts: Mapping[str, DeploymentHandle]) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, settings: dict[str, Any], hosts: Mapping[str, DeploymentHandle]
+    ) -> None:
         logs.setup()
         config = Settings.model_validate(settings)
         self.health: dict[str, Health] = dict.fromkeys(config.engines, "waking")
         router = config.router()
         engines = {name: carrier(name, handle) for name, handle in hosts.items()}
-        handler = compose(STAGES, route(router, engines, lambda: self.health))
+        stages = [observe, plan(router, lambda: self.health)]
+        handler = compose(stages, dispatch(engines))
         self.service = Service(handler, router, lambda: self.health, config.limits)
         self.watch = asyncio.create_task(_watch(self.health))
         self.drain_s = config.ingress.drain_s
@@ -54,7 +60,7 @@ class Ingress:
         self.doors = Doors(self.service, (http.host, http.port), (grpc.host, grpc.port))
         await self.doors.open()
 
-    async def run(self, job: Job) -> AsyncIterator[Batch]:
+    async def run(self, job: Job) -> AsyncGenerator[Batch]:
         """The door for Python callers on a handle: the whole pipeline, in batches of events."""
         async for batch in pile_up(self.service.run(job)):
             yield batch

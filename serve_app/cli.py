@@ -185,7 +185,9 @@ def _readiness(url: str) -> dict[str, Any]:
     try:
         state: dict[str, Any] = httpx.get(f"{url}/readyz", timeout=5).json()
     except (httpx.HTTPError, ValueError) as error:
-        raise ConfigError(f"no service answers at {url} ({type(error).__name__}); start one with `megacity up`") from error
+        raise ConfigError(
+            f"no service answers at {url} ({type(error).__name__}); start one with `megacity up`"
+        ) from error
     return state
 
 

@@ -17,9 +17,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from serve_app.policies.limits import Limits
 from serve_app.engine import Engine, EngineOptions
 from serve_app.errors import ConfigError
+from serve_app.policies.limits import Limits
 from serve_app.policies.prompting import Templates
 from serve_app.policies.routing import Catalogue, Model, Router, RoutingTables
 
@@ -185,7 +185,9 @@ def load_class(name: str) -> type[Engine]:
         raise ValueError(f"there is no module '{error.name}'; check the name, or install what it needs") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Engine)):
-        engines = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Engine) and v is not Engine]
+        engines = [
+            n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Engine) and v is not Engine
+        ]
         raise ValueError(f"{module_name} has no engine '{class_name}'; it has: {', '.join(engines) or 'none'}")
     return found
 
@@ -216,7 +218,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
+        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path.name}{where}: {error.problem}; mend the YAML") from error
@@ -229,7 +231,9 @@ def _refuse_proxy_options(document: dict[str, Any], where: str) -> None:
     """Serve's own keys for addresses would be taken and have no effect."""
     for key in ("http_options", "grpc_options"):
         if key in document:
-            raise ConfigError(f"{where}: {key}: the ingress listens itself; set args.ingress.http and args.ingress.grpc")
+            raise ConfigError(
+                f"{where}: {key}: the ingress listens itself; set args.ingress.http and args.ingress.grpc"
+            )
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ An engine is a plain class. It does not know that it is served: no Ray, no HTTP,
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -35,9 +35,7 @@ class Engine(ABC):
     needs: ClassVar[Mapping[str, Kind]] = {}
     """Other engines that this one calls, by the name under which it finds their handler in `self.handlers`."""
 
-    def __init__(
-        self, options: EngineOptions, handlers: Mapping[str, Handler] | None = None, slots: int = 1
-    ) -> None:
+    def __init__(self, options: EngineOptions, handlers: Mapping[str, Handler] | None = None, slots: int = 1) -> None:
         self.options = options
         self.handlers = handlers or {}
         self.slots = slots
@@ -46,7 +44,7 @@ class Engine(ABC):
         """Load weights and import what is heavy. Raising here marks the replica as broken."""
 
     @abstractmethod
-    def run(self, job: Job) -> AsyncIterator[Event]:
+    def run(self, job: Job) -> AsyncGenerator[Event]:
         """Answer one job with `Delta`, `Progress` and `Artifact` events, then exactly one `Done`, or raise.
 
         `job.model` names the model. Closing the iterator (`aclose`, or a cancelled task) must free whatever the run

@@ -7,7 +7,7 @@ item of the batch like any other, so that it arrives as itself and not as a clus
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,9 @@ READ_AHEAD = 1024  # events that an engine may be ahead of its reader
 class Host:
     """Runs one engine: loads it, keeps its slots, and joins what piles up."""
 
-    async def __init__(self, name: str, entry: dict[str, Any], needs: Mapping[str, DeploymentHandle]) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, name: str, entry: dict[str, Any], needs: Mapping[str, DeploymentHandle]
+    ) -> None:
         config = EngineEntry.model_validate(entry)
         logs.setup()
         self.name = name
@@ -37,7 +39,7 @@ class Host:
         self.engine = config.engine_class()(config.engine_options(), handlers, config.slots)
         await self.engine.load()
 
-    async def run(self, job: Job) -> AsyncIterator[Batch]:
+    async def run(self, job: Job) -> AsyncGenerator[Batch]:
         """Answer one job in batches of events; the last batch ends with a `Done` or an error."""
         waiting = metrics.ENGINE_WAITING.labels(self.name)
         with waiting.track_inprogress():
@@ -50,9 +52,9 @@ class Host:
         finally:
             self.slots.release()
 
-    async def _timed(self, job: Job) -> AsyncIterator[Event]:
+    async def _timed(self, job: Job) -> AsyncGenerator[Event]:
         started = time.perf_counter()
-        async with contextlib.aclosing(self.engine.run(job)) as events:  # type: ignore[type-var]
+        async with contextlib.aclosing(self.engine.run(job)) as events:
             async for event in events:
                 if isinstance(event, Done) and not event.usage.engine_s:
                     event = replace(event, usage=replace(event.usage, engine_s=time.perf_counter() - started))
@@ -66,7 +68,7 @@ class Host:
             await self.engine.close()
 
 
-async def pile_up(events: AsyncIterator[Event]) -> AsyncIterator[Batch]:
+async def pile_up(events: AsyncGenerator[Event]) -> AsyncGenerator[Batch]:
     """Turn events into batches of whatever has arrived since the last batch was taken."""
     arrived: asyncio.Queue[Event | MegaCityError] = asyncio.Queue(READ_AHEAD)
     pump = asyncio.create_task(_pump(events, arrived))
@@ -84,9 +86,9 @@ async def pile_up(events: AsyncIterator[Event]) -> AsyncIterator[Batch]:
             await pump
 
 
-async def _pump(events: AsyncIterator[Event], arrived: asyncio.Queue[Event | MegaCityError]) -> None:
+async def _pump(events: AsyncGenerator[Event], arrived: asyncio.Queue[Event | MegaCityError]) -> None:
     try:
-        async with contextlib.aclosing(events) as source:  # type: ignore[type-var]
+        async with contextlib.aclosing(events) as source:
             async for event in source:
                 await arrived.put(event)
     except MegaCityError as error:
@@ -112,7 +114,7 @@ def carrier(engine: str, handle: DeploymentHandle) -> Handler:
     """A handler whose events come from another deployment, over a Serve handle."""
     stream: Callable[[Job], Any] = handle.options(method_name="run", stream=True).remote
 
-    async def run(job: Job) -> AsyncIterator[Event]:
+    async def run(job: Job) -> AsyncGenerator[Event]:
         batches = stream(job)
         try:
             async for batch in batches:

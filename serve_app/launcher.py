@@ -1,4 +1,4 @@
-"""Start a service and stop it without loss: a Ray cluster of its own (or one that is there), a profile on it, a drain."""
+"""Start a service and stop it without loss: a Ray cluster (its own, or one that is there), a profile on it, a drain."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def up(profile: Profile, address: str | None, dashboard_port: int, say: Say) -> 
             stop.wait()
         finally:
             say("draining: nothing new is accepted, what is in flight is finished (Ctrl-C again to cut it)")
-            _undeploy(profile)
+            _undeploy()
             (home() / f"service-{ingress.http.port}.json").unlink(missing_ok=True)
             del running
     say("stopped")
@@ -228,7 +228,9 @@ def _words(deployment: Any) -> str:
 def _reason(message: str) -> str:
     """The line of a replica's failure that says what was wrong: the exception, not its trace."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error" in line.split(":")[0]), lines[0] if lines else "no reason given")
+    return next(
+        (line for line in reversed(lines) if "Error" in line.split(":")[0]), lines[0] if lines else "no reason given"
+    )
 
 
 def _settled(application: Any, engines: list[str]) -> bool | None:
@@ -265,7 +267,7 @@ def _announce(profile: Profile, running_ray: dict[str, str], say: Say, started: 
     return running
 
 
-def _undeploy(profile: Profile) -> None:
+def _undeploy() -> None:
     from ray import serve
 
     serve.delete(APP)

@@ -1,8 +1,8 @@
 """Every metric of the house, in one table, and the page that `GET /metrics` shows.
 
-A node has several ingress and engine processes. They write into one folder (`MEGACITY_METRICS_DIR`), so that any ingress
-can show the sum. Under Ray the folder is chosen by itself; a process that stands alone counts in memory. The library's
-own variable for the folder is set in our processes only: Ray's use the same library and would write there too.
+A node has several ingress and engine processes. They write into one folder (`MEGACITY_METRICS_DIR`), so that any
+ingress can show the sum. Under Ray the folder is chosen by itself; a process that stands alone counts in memory.
+The library's own variable for the folder is set in our processes only: Ray's would write there too.
 
 Labels take their values from bounded sets only: never an id, a name that a caller made up, or text.
 The `gen_ai_*` names, labels and buckets are those of the OpenTelemetry semantic conventions for generative AI.

@@ -4,8 +4,8 @@ Everything between the doors and the engines speaks these shapes and no others. 
 wants to change a job makes a new one with `dataclasses.replace`.
 """
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 
 
@@ -100,6 +100,35 @@ class Constraints:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a job goes and why. `reasons` are short sentences without any text of the prompt."""
+
+    engine: str
+    model: str
+    version: str
+    node_class: str
+    template: str | None = None
+    priority: Priority = Priority.STANDARD
+    reasons: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to answer a job. `instructions` is the text of the decision's template, if it has one."""
+
+    decision: Decision
+    instructions: str | None = None
+
+    def apply(self, job: "Job") -> "Job":
+        """The job as this candidate's engine is to see it: the instructions come before the caller's own messages."""
+        payload = job.payload
+        if self.instructions and isinstance(payload, Chat):
+            payload = replace(payload, messages=(Message("system", self.instructions), *payload.messages))
+        return replace(job, model=self.decision.model, payload=payload)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One request on its way to an engine."""
 
@@ -109,7 +138,8 @@ class Job:
     caller: Caller = Caller()
     wish: Wish = Wish()
     constraints: Constraints = Constraints()
-    model: str | None = None  # set by the route stage: the model that the engine is to use
+    plan: tuple[Candidate, ...] = ()  # set by the plan stage: who may answer, best first
+    model: str | None = None  # set by the dispatch: the model that the engine is to use
     traceparent: str | None = None
 
 
@@ -128,24 +158,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """Where a job goes and why. `reasons` are short sentences without any text of the prompt."""
-
-    engine: str
-    model: str
-    version: str
-    node_class: str
-    template: str | None = None
-    priority: Priority = Priority.STANDARD
-    reasons: tuple[str, ...] = ()
-    alternatives: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Routed:
-    """The first event of every run: who answers, so that a door can say it before the first byte."""
+    """The first event of every run: who answers, so that a door can say it before the first byte.
+
+    `cache` is `hit`, `miss` or `bypass`.
+    """
 
     decision: Decision
+    cache: str = "bypass"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,5 +201,5 @@ class Done:
 
 
 Event = Routed | Delta | Progress | Artifact | Done
-Handler = Callable[[Job], AsyncIterator[Event]]
+Handler = Callable[[Job], AsyncGenerator[Event]]
 Stage = Callable[[Handler], Handler]

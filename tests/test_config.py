@@ -56,7 +56,11 @@ MISTAKES: list[tuple[str, Change, list[str]]] = [
     ("typo in our part", set_(_args, "enginez", {}), ["args.enginez", "did you mean 'engines'?"]),
     ("typo in routing", set_(lambda d: _args(d)["routing"], "tsaks", {}), ["routing.tsaks", "did you mean 'tasks'?"]),
     ("typo in a zone", set_(lambda d: _args(d)["routing"]["zones"]["UnivPrepAI"], "modle", "x"), ["modle", "'model'"]),
-    ("typo in Serve's part", set_(_top, "proxy_locaton", "Disabled"), ["proxy_locaton", "did you mean 'proxy_location'?"]),
+    (
+        "typo in Serve's part",
+        set_(_top, "proxy_locaton", "Disabled"),
+        ["proxy_locaton", "did you mean 'proxy_location'?"],
+    ),
     ("typo in the application", set_(_application, "runtime_envv", {}), ["runtime_envv", "'runtime_env'"]),
     ("Serve's own address", set_(_top, "http_options", {"port": 1}), ["http_options", "args.ingress"]),
     ("a proxy of Serve's", set_(_top, "proxy_location", "EveryNode"), ["proxy_location", "'Disabled'"]),
@@ -67,10 +71,18 @@ MISTAKES: list[tuple[str, Change, list[str]]] = [
     ("no such module", set_(_tutor, "engine", "deployments.lllm:X"), ["engines.tutor.engine", "deployments.lllm"]),
     ("no such class", set_(_tutor, "engine", "deployments.llm:Nope"), ["tutor.engine", "it has: CTranslate2"]),
     ("no class at all", set_(_tutor, "engine", "deployments.llm"), ["tutor.engine", "module:Class"]),
-    ("wrong import path", set_(_application, "import_path", "serve_app.ap:build"), ["import_path", "serve_app.app:build"]),
+    (
+        "wrong import path",
+        set_(_application, "import_path", "serve_app.ap:build"),
+        ["import_path", "serve_app.app:build"],
+    ),
     ("unknown default model", set_(lambda d: _args(d)["routing"], "default", "nono"), ["routing", "nono"]),
     ("unknown rule", set_(lambda d: _args(d)["routing"], "order", ["modell"]), ["routing.order", "'model'"]),
-    ("long template", set_(lambda d: _args(d), "templates", {"tasks": {"t": {"en": "word " * 300}}}), ["t.en", "budget"]),
+    (
+        "long template",
+        set_(lambda d: _args(d), "templates", {"tasks": {"t": {"en": "word " * 300}}}),
+        ["t.en", "budget"],
+    ),
     ("no engines", set_(_application, "args", {}), ["engines", "required"]),
     ("a list", set_(_application, "args", []), ["args"]),
 ]

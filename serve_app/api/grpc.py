@@ -16,10 +16,10 @@ from serve_app.api.calls import Call
 from serve_app.api.proto import megacity_pb2, megacity_pb2_grpc
 from serve_app.api.proto.megacity_pb2 import GenerateRequest, GenerateResponse
 from serve_app.api.responses import header_text
-from serve_app.api.runs import closing
 from serve_app.api.service import Service
 from serve_app.errors import BadRequest, EngineFailed, MegaCityError
 from serve_app.policies.limits import Limits
+from serve_app.policies.routing import route_header
 from serve_app.types import (
     Chat,
     Constraints,
@@ -113,7 +113,7 @@ class LLM:
         async with _errors_told(call, context):
             run = self.service.run(_job(request, call, context, self.service.limits))
             tokens, done = 0, None
-            async with closing(run) as events:
+            async with contextlib.aclosing(run) as events:
                 async for event in events:
                     latency_ms = (time.perf_counter() - started) * 1000
                     match event:
@@ -227,7 +227,7 @@ def _answerer(call: Call, decision: Decision) -> tuple[tuple[str, str], ...]:
     return (
         ("x-request-id", call.id),
         ("x-megacity-model", header_text(f"{decision.model}@{decision.version}")),
-        ("x-megacity-route", header_text("; ".join(decision.reasons))),
+        ("x-megacity-route", header_text(route_header(decision))),
     )
 
 

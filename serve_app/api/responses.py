@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from serve_app.api import envelope
 from serve_app.api.answers import TIER_NAMES
 from serve_app.api.calls import Call
-from serve_app.api.runs import Feed, closing, while_connected
+from serve_app.api.runs import Feed, while_connected
 from serve_app.api.shapes import Shape
 from serve_app.policies.routing import route_header
 from serve_app.types import Decision, Delta, Done, Event, Routed, Usage
@@ -31,7 +32,7 @@ LONGEST_HEADER = 256
 class Reply(Response):
     """An answer that stops the run behind it as soon as the client is gone."""
 
-    def __init__(self, run: AsyncIterator[Event], shape: Shape, call: Call) -> None:
+    def __init__(self, run: AsyncGenerator[Event], shape: Shape, call: Call) -> None:
         super().__init__()
         self.run = run
         self.shape = shape
@@ -73,7 +74,7 @@ class Whole(Reply):
     async def answer(self, send: Send) -> None:
         texts: defaultdict[int, list[str]] = defaultdict(list)
         done = Done()
-        async with closing(self.run) as events:
+        async with aclosing(self.run) as events:
             async for event in events:
                 match event:
                     case Routed(decision):
@@ -93,7 +94,7 @@ class Streamed(Reply):
     """The answer as it comes. Headers wait for the first event, so that a failure before it has its own status."""
 
     def __init__(
-        self, run: AsyncIterator[Event], shape: Shape, call: Call, heartbeat_s: float, include_usage: bool
+        self, run: AsyncGenerator[Event], shape: Shape, call: Call, heartbeat_s: float, include_usage: bool
     ) -> None:
         super().__init__(run, shape, call)
         self.heartbeat_s = heartbeat_s

@@ -1,9 +1,9 @@
 """Reading what a run yields: in order, never far ahead, and only as long as somebody listens."""
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -16,17 +16,7 @@ from serve_app.types import Delta, Done, Event, Handler, Job, Usage
 AHEAD = 64  # events: enough to share a send when the socket is slow, too few to matter in memory
 
 
-@contextlib.asynccontextmanager
-async def closing(run: AsyncIterator[Event]) -> AsyncIterator[AsyncIterator[Event]]:
-    """`contextlib.aclosing` for a handler's iterator, which need not be a generator."""
-    try:
-        yield run
-    finally:
-        if (close := getattr(run, "aclose", None)) is not None:
-            await close()
-
-
-async def in_turn(run: Handler, jobs: Sequence[Job]) -> AsyncIterator[Event]:
+async def in_turn(run: Handler, jobs: Sequence[Job]) -> AsyncGenerator[Event]:
     """The jobs as one run with all their choices, `Done` last, or an error.
 
     One after the other: a list of prompts holds one slot, not many. Each run is read to its own end, so that the
@@ -35,7 +25,7 @@ async def in_turn(run: Handler, jobs: Sequence[Job]) -> AsyncIterator[Event]:
     whole = Done(finish=())
     for job in jobs:
         done: Done | None = None
-        async with closing(run(job)) as events:
+        async with aclosing(run(job)) as events:
             async for event in events:
                 if isinstance(event, Done):
                     done = event
@@ -52,7 +42,7 @@ async def in_turn(run: Handler, jobs: Sequence[Job]) -> AsyncIterator[Event]:
 class Feed:
     """A run that is read by a task of its own, so that its consumer can do something else while nothing comes."""
 
-    def __init__(self, run: AsyncIterator[Event], ahead: int = AHEAD) -> None:
+    def __init__(self, run: AsyncGenerator[Event], ahead: int = AHEAD) -> None:
         self._run = run
         self._room = asyncio.Semaphore(ahead)
         self._events: deque[Event] = deque()
@@ -85,7 +75,7 @@ class Feed:
         return taken
 
     async def _read(self) -> None:
-        async with closing(self._run) as events:
+        async with aclosing(self._run) as events:
             async for event in events:
                 await self._room.acquire()
                 self._events.append(event)

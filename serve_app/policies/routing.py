@@ -16,7 +16,7 @@ from serve_app.policies.language import Language, identify
 from serve_app.policies.prompting import NO_TEMPLATE, Instruction, Templates, estimate_tokens
 from serve_app.policies.rules import Facts, matcher, picks
 from serve_app.policies.tables import RoutingTables
-from serve_app.types import Chat, Decision, Job, Kind, Message
+from serve_app.types import Candidate, Chat, Decision, Job, Kind
 
 __all__ = ["AUTO", "Candidate", "Catalogue", "Health", "Model", "Router", "RoutingTables", "Templates", "route_header"]
 
@@ -47,21 +47,6 @@ class Model:
 
 
 Catalogue = Mapping[str, Model]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One way to answer a job. `instructions` is the text of the decision's template, if it has one."""
-
-    decision: Decision
-    instructions: str | None = None
-
-    def apply(self, job: Job) -> Job:
-        """The job as this candidate's engine is to see it: the instructions come before the caller's own messages."""
-        payload = job.payload
-        if self.instructions and isinstance(payload, Chat):
-            payload = replace(payload, messages=(Message("system", self.instructions), *payload.messages))
-        return replace(job, model=self.decision.model, payload=payload)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from serve_app import logs, metrics
 from serve_app.errors import EngineFailed, MegaCityError
@@ -17,10 +17,10 @@ DOORS = frozenset({"http", "grpc", "handle"})
 def observe(handler: Handler) -> Handler:
     """Measure each run of `handler`: time to first token, time per token, duration, tokens and how it ended."""
 
-    async def run(job: Job) -> AsyncIterator[Event]:
+    async def run(job: Job) -> AsyncGenerator[Event]:
         sight = _Sight(job)
         try:
-            async with contextlib.aclosing(handler(job)) as events:  # type: ignore[type-var]
+            async with contextlib.aclosing(handler(job)) as events:
                 async for event in events:
                     sight.see(event)
                     yield event

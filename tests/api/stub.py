@@ -1,7 +1,7 @@
 """A service without engines: the last user message is a script that says how the run is to go."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
 from serve_app.api.service import Service
@@ -48,7 +48,7 @@ class Stub:
     def service(self) -> Service:
         return Service(self.run, self.router, lambda: self.states, self.limits)
 
-    async def run(self, job: Job) -> AsyncIterator[Event]:
+    async def run(self, job: Job) -> AsyncGenerator[Event]:
         self.jobs.append(job)
         self.running += 1
         self.closed.clear()
@@ -61,7 +61,7 @@ class Stub:
             self.running -= 1
             self.closed.set()
 
-    async def _script(self, job: Job) -> AsyncIterator[Event]:
+    async def _script(self, job: Job) -> AsyncGenerator[Event]:
         before, _, after = job.payload.text.partition("|")
         if before in ERRORS:
             raise ERRORS[before]

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
@@ -72,7 +72,7 @@ async def test_a_stream_is_not_read_ahead_of_a_client_that_does_not_read() -> No
 async def test_a_feed_reads_a_bounded_number_ahead_and_in_order() -> None:
     produced = 0
 
-    async def count() -> AsyncIterator[Event]:
+    async def count() -> AsyncGenerator[Event]:
         nonlocal produced
         while produced < 100:
             produced += 1
@@ -88,7 +88,7 @@ async def test_a_feed_reads_a_bounded_number_ahead_and_in_order() -> None:
 
 
 async def test_a_feed_tells_of_a_run_that_was_cancelled_from_inside() -> None:
-    async def cancelled() -> AsyncIterator[Event]:
+    async def cancelled() -> AsyncGenerator[Event]:
         yield Delta("x")
         raise asyncio.CancelledError
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import grpc
 import httpx
@@ -133,8 +134,9 @@ def test_dashboard_shows_every_engine_by_name(embedded: Service) -> None:
 
 
 def test_only_loopback_is_listened_on(embedded: Service) -> None:
-    listening = {}
-    for line in open("/proc/net/tcp").read().splitlines()[1:] + open("/proc/net/tcp6").read().splitlines()[1:]:
+    listening: dict[int, set[str]] = {}
+    rows = [row for table in ("tcp", "tcp6") for row in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    for line in rows:
         _, local, _, state, *_ = line.split()
         if state == "0A":
             listening.setdefault(int(local.split(":")[1], 16), set()).add(local.split(":")[0])

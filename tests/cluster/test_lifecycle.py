@@ -48,7 +48,9 @@ def test_failure_in_mid_stream_is_told_honestly(scripted: Service) -> None:
 
 
 def test_a_replica_that_dies_is_told_honestly_and_replaced(scripted: Service) -> None:
-    with httpx.stream("POST", f"{scripted.url}/v1/chat/completions", json=streamed("crashing-1"), timeout=60) as response:
+    with httpx.stream(
+        "POST", f"{scripted.url}/v1/chat/completions", json=streamed("crashing-1"), timeout=60
+    ) as response:
         text = response.read().decode()
     assert '"error"' in text
     assert '"finish_reason":"stop"' not in text
@@ -120,7 +122,9 @@ def test_ctrl_c_in_mid_stream_finishes_the_stream_and_leaves_no_process(start: S
     pieces: list[str] = []
 
     def read() -> None:
-        with httpx.stream("POST", f"{service.url}/v1/chat/completions", json=streamed("slow-1"), timeout=60) as response:
+        with httpx.stream(
+            "POST", f"{service.url}/v1/chat/completions", json=streamed("slow-1"), timeout=60
+        ) as response:
             pieces.extend(response.iter_lines())
 
     reader = threading.Thread(target=read)

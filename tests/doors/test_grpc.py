@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, cast
 
 import grpc
@@ -34,7 +34,7 @@ class Engine:
         self.jobs: list[Job] = []
         self.started, self.closed = asyncio.Event(), asyncio.Event()
 
-    async def run(self, job: Job) -> AsyncIterator[Event]:
+    async def run(self, job: Job) -> AsyncGenerator[Event]:
         self.jobs.append(job)
         try:
             for item in self.script:
@@ -266,7 +266,7 @@ async def test_reflection_describes_the_service() -> None:
 async def test_draining_finishes_what_is_in_flight() -> None:
     started, gate = asyncio.Event(), asyncio.Event()
 
-    async def slow(_: Job) -> AsyncIterator[Event]:
+    async def slow(_: Job) -> AsyncGenerator[Event]:
         started.set()
         await gate.wait()
         yield Done()

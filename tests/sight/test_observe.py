@@ -5,7 +5,7 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
@@ -28,7 +28,7 @@ def job(model: str = "auto") -> Job:
 
 
 def playing(*script: Event | BaseException, pause_s: float = 0.0):
-    async def handler(_: Job) -> AsyncIterator[Event]:
+    async def handler(_: Job) -> AsyncGenerator[Event]:
         for item in script:
             await asyncio.sleep(pause_s)
             if isinstance(item, BaseException):
@@ -148,7 +148,7 @@ async def test_a_closed_run_is_cancelled_and_its_tokens_count(lines: io.StringIO
 async def test_a_cancelled_task_closes_the_engine() -> None:
     closed = asyncio.Event()
 
-    async def engine(_: Job) -> AsyncIterator[Event]:
+    async def engine(_: Job) -> AsyncGenerator[Event]:
         try:
             yield ROUTED
             await asyncio.sleep(60)
