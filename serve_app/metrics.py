@@ -67,7 +67,7 @@ def _histogram(name: str, help_text: str, buckets: tuple[float, ...], *labels: s
 # fmt: off
 REQUESTS = _counter("megacity_requests_total", "Requests that have ended; status is ok, cancelled or an error code.",
                     "door", "kind", "model", "engine", "status")
-ERRORS = _counter("megacity_errors_total", "Errors that were answered, those of the doors included.", "door", "code")
+ERRORS = _counter("megacity_errors_total", "Errors that runs have ended with.", "door", "code")
 CANCELLATIONS = _counter("megacity_cancellations_total", "Requests whose caller went away.", "door", "kind", "model")
 ROUTES = _counter("megacity_route_decisions_total", "Where requests were sent; asked is auto or model.",
                   "asked", "model", "engine", "node_class")
