@@ -61,6 +61,9 @@ class Ingress:
     async def decide(self, job: Job) -> Decision:
         return self.service.router.decide(job, self.health)[0].decision
 
+    async def models(self) -> list[str]:
+        return [model.id for model in self.service.router.models()]
+
     async def __del__(self) -> None:
         """Serve's word that this replica is to go: it has been taken out of service already."""
         if hasattr(self, "doors"):

@@ -41,6 +41,7 @@ class Host:
 
     async def run(self, job: Job) -> AsyncGenerator[Batch]:
         """Answer one job in batches of events; the last batch ends with a `Done` or an error."""
+        logs.bind(request_id=job.id, trace_id=logs.trace_id(job.traceparent))
         waiting = metrics.ENGINE_WAITING.labels(self.name)
         with waiting.track_inprogress():
             await self.slots.acquire()
