@@ -62,7 +62,7 @@ class Ingress:
         return self.service.router.decide(job, self.health)[0].decision
 
     async def models(self) -> list[str]:
-        return [model.id for model in self.service.router.models()]
+        return self.service.router.names()
 
     async def __del__(self) -> None:
         """Serve's word that this replica is to go: it has been taken out of service already."""

@@ -21,7 +21,8 @@ from serve_app.engine import Engine, EngineOptions
 from serve_app.errors import ConfigError
 from serve_app.policies.limits import Limits
 from serve_app.policies.prompting import Templates
-from serve_app.policies.routing import Catalogue, Model, Router, RoutingTables
+from serve_app.policies.routing import Model, Router, RoutingTables, Versions
+from serve_app.policies.versions import by_version
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -102,9 +103,10 @@ class Settings(Strict):
     ingress: IngressEntry = IngressEntry()
     limits: Limits = Limits()
 
-    def catalogue(self) -> Catalogue:
-        return {
-            name: Model(
+    def versions(self) -> Versions:
+        """Every version of every model; the first that the profile names is the active one until it is switched."""
+        return by_version(
+            Model(
                 id=name,
                 engine=engine_name,
                 kinds=engine.engine_class().kinds,
@@ -113,10 +115,12 @@ class Settings(Strict):
             )
             for engine_name, engine in self.engines.items()
             for name, entry in engine.models.items()
-        }
+        )
 
     def router(self) -> Router:
-        return Router(self.routing, self.catalogue(), self.templates)
+        versions = self.versions()
+        first = {name: next(iter(family.values())) for name, family in versions.items()}
+        return Router(self.routing, first, self.templates, versions)
 
 
 class Application(Strict):
@@ -253,14 +257,17 @@ def _validated(model: type[ServeFile], document: dict[str, Any], where: str) -> 
 
 def _check(settings: Settings, where: str) -> None:
     """What only shows across entries: engine classes and their options, models named twice, tables and templates."""
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for name, entry in settings.engines.items():
         key = f"{where}: engines.{name}"
         _check_engine(entry, settings, key)
-        for model in entry.models:
-            if model in seen:
-                raise ConfigError(f"{key}.models.{model}: engine '{seen[model]}' serves it already; rename one")
-            seen[model] = name
+        for model, described in entry.models.items():
+            other = seen.setdefault((model, described.version), name)
+            if other != name:
+                raise ConfigError(
+                    f"{key}.models.{model}: engine '{other}' serves version {described.version} already; "
+                    "give one of them another version or name"
+                )
     try:
         settings.router()
     except ValueError as error:

@@ -108,7 +108,7 @@ def test_two_engines_with_one_model_name(tmp_path: Path) -> None:
     _args(document)["engines"]["second"] = copy.deepcopy(_tutor(document))
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(document, allow_unicode=True))
-    with pytest.raises(ConfigError, match=r"nano-tutor: engine '(tutor|second)' serves it already"):
+    with pytest.raises(ConfigError, match=r"nano-tutor: engine '(tutor|second)' serves version 1 already"):
         load_profile(str(path))
 
 

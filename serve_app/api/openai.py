@@ -14,7 +14,6 @@ from serve_app.api.runs import in_turn
 from serve_app.api.service import Service
 from serve_app.api.shapes import ChatShape, Shape, TextShape
 from serve_app.errors import ModelNotFound
-from serve_app.policies.routing import AUTO
 from serve_app.types import Completion, Job
 
 OURSELVES = "megacity"
@@ -80,7 +79,6 @@ def _echoes(several: Sequence[Job], wanted: bool) -> list[str]:
 
 def _cards(service: Service, created: int) -> list[answers.ModelCard]:
     """Every name that the router knows. Nobody can say when a model was made; since when it is served will do."""
-    router = service.router
-    names = [AUTO, *router.catalogue, *router.tables.aliases, *router.tables.zones]
-    owners = {name: model.owned_by for name, model in router.catalogue.items()}
+    owners = {name: model.owned_by for name, model in service.router.catalogue.items()}
+    names = service.router.names()
     return [answers.ModelCard(id=name, created=created, owned_by=owners.get(name, OURSELVES)) for name in names]

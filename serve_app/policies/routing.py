@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
+from types import MappingProxyType
 from typing import Literal, cast
 
 from serve_app.errors import BadRequest, Forbidden, MegaCityError, ModelNotFound, Unavailable
@@ -16,6 +17,7 @@ from serve_app.policies.language import Language, identify
 from serve_app.policies.prompting import NO_TEMPLATE, Instruction, Templates, estimate_tokens
 from serve_app.policies.rules import Facts, matcher, picks
 from serve_app.policies.tables import RoutingTables
+from serve_app.policies.versions import Switches, choose
 from serve_app.types import Candidate, Chat, Decision, Job, Kind
 
 __all__ = ["AUTO", "Candidate", "Catalogue", "Health", "Model", "Router", "RoutingTables", "Templates", "route_header"]
@@ -47,6 +49,7 @@ class Model:
 
 
 Catalogue = Mapping[str, Model]
+Versions = Mapping[str, Mapping[str, Model]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,12 @@ def route_header(decision: Decision) -> str:
 class Router:
     """Raises `ValueError` for tables that name what the catalogue or the templates don't have."""
 
-    def __init__(self, tables: RoutingTables, catalogue: Catalogue, templates: Templates) -> None:
+    def __init__(
+        self, tables: RoutingTables, catalogue: Catalogue, templates: Templates, versions: Versions | None = None
+    ) -> None:
         self.tables = tables
         self.catalogue = catalogue
+        self.versions = versions or {name: {model.version: model} for name, model in catalogue.items()}
         self.templates = templates
         self._models = {name.casefold(): name for name in catalogue}
         self._zones = {name.casefold(): name for name in tables.zones}
@@ -79,15 +85,21 @@ class Router:
         self._hosts = {host.casefold(): name for name, zone in tables.zones.items() for host in zone.hosts}
         self._check()
 
-    def decide(self, job: Job, health: Mapping[str, Health]) -> tuple[Candidate, ...]:
-        """Candidates, best first, at least one.
+    def names(self) -> list[str]:
+        """Every name that `model` may hold."""
+        return [AUTO, *self.catalogue, *self.tables.aliases, *self.tables.zones]
+
+    def decide(
+        self, job: Job, health: Mapping[str, Health], switches: Switches = MappingProxyType({})
+    ) -> tuple[Candidate, ...]:
+        """Candidates, best first, at least one. `switches` says which version of a model is active.
 
         Raises `ModelNotFound`, `Forbidden` (a zone that the key is not for), `BadRequest` (a name that does not exist,
         or nothing configured can do what is asked) and `Unavailable` (what could do it is down).
         """
         facts = self._facts(job)
         instruction = self._instruction(job, facts)
-        ranked = self._ranked(facts)
+        ranked = [self._versioned(choice, job, switches) for choice in self._ranked(facts)]
         able = _able(job, ranked[:1] if facts.model else ranked, instruction)
         ordered = _waited_for(able[0], health) if facts.model else _by_health(able, health)
         return tuple(_candidate(choice, ordered, job, instruction) for choice in ordered)
@@ -97,9 +109,12 @@ class Router:
         target = self._aliases.get(name.casefold(), name).casefold()
         if target in ("", AUTO):
             return None, None
+        family, _, version = target.partition("@")
+        if version and version in self.versions.get(self._models.get(family, ""), {}):
+            return self._models[family], None
         if target in self._models or target in self._zones:
             return self._models.get(target), self._zones.get(target)
-        known = [AUTO, *self.catalogue, *self.tables.aliases, *self.tables.zones]
+        known = self.names()
         close = difflib.get_close_matches(target[:64], [k.casefold() for k in known], n=1)
         hint = next((f" Did you mean '{k}'?" for k in known if close and k.casefold() == close[0]), "")
         raise ModelNotFound(
@@ -158,6 +173,15 @@ class Router:
         for name, reason in chain(ruled, ((name, "fallback") for name in self.catalogue)):
             first.setdefault(name, reason)
         return [_Choice(self.catalogue[name], (reason,)) for name, reason in first.items()]
+
+    def _versioned(self, choice: _Choice, job: Job, switches: Switches) -> _Choice:
+        """The choice with the version that is asked for (`model@version`), or else the one in force for the caller."""
+        family = self.versions[choice.model.id]
+        asked = self._aliases.get(job.wish.model.casefold(), job.wish.model).partition("@")[2]
+        if asked in family:
+            return replace(choice, model=family[asked])
+        model, note = choose(family, switches.get(choice.model.id), job.caller.user or job.id)
+        return replace(choice, model=model) if note is None else replace(choice, model=model).noting(note)
 
     def _resolve(self, name: str) -> str:
         """The catalogue's name of a model that a table names by its id or an alias."""
