@@ -10,15 +10,18 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serve_app import metrics
 from serve_app.api import grpc as grpc_door
 from serve_app.api import http
 from serve_app.api.service import Service
+from serve_app.errors import BadRequest
 
 
 class Doors:
@@ -46,11 +49,24 @@ class _HttpServer(uvicorn.Server):
     """Uvicorn as a guest in somebody else's event loop: signals belong to the host process."""
 
     def __init__(self, app: Any) -> None:
-        super().__init__(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False))
+        config = uvicorn.Config(
+            app, http=_Protocol, lifespan="off", log_config=None, access_log=False, server_header=False
+        )
+        super().__init__(config)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Protocol(HttpToolsProtocol):
+    """HTTP/1.1 whose answer to what is not HTTP at all is in the envelope, too."""
+
+    def send_400_response(self, msg: str) -> None:
+        body = orjson.dumps(BadRequest(msg, code="malformed_http").envelope())
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
 
 
 def _metrics(request: Request) -> Response:
