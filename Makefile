@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help run demo test lint bench lock proto nano-tutor nano-tutor-eval clean
+.PHONY: help run demo test test-faults lint bench lock proto nano-tutor nano-tutor-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -17,6 +17,9 @@ demo: $(VENV)/.run  ## send one real request to every engine of a running servic
 
 test: $(VENV)/.test  ## set up, then the whole default test suite
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-faults: $(VENV)/.test  ## kill replicas, ingresses and the controller under load (minutes)
+	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
 lint: $(VENV)/.test  ## style, types and the rules of who may import whom
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
