@@ -72,7 +72,7 @@ async def test_leaving_a_stream_stops_the_engine(city: MegaCity, stub: Stub) -> 
 
 async def test_cancelling_a_chat_stops_the_engine(city: MegaCity, stub: Stub) -> None:
     task = asyncio.create_task(city.chat("hi|hang"))
-    while not stub.produced:  # noqa: ASYNC110 - the stub has no event for it
+    while not stub.produced:
         await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
