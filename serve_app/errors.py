@@ -82,6 +82,10 @@ class QueueFull(MegaCityError):
     status, type, code, retry_after_s = 429, "rate_limit_error", "queue_full", 1
 
 
+class RateLimited(MegaCityError):
+    status, type, code, retry_after_s = 429, "rate_limit_error", "rate_limit_exceeded", 1
+
+
 class EngineFailed(MegaCityError):
     """The engine broke in the middle of a run; what it had produced so far is not a whole answer."""
 

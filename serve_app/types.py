@@ -68,12 +68,20 @@ Payload = Chat | Completion
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking. `zones` empty means every zone."""
+    """Who is asking. `zones` empty means every zone; a limit that is `None` is not kept.
+
+    The defaults are those of code inside the cluster, which is trusted. `key` is the id of a key, never its secret.
+    """
 
     tenant: str = "local"
     tier: Priority = Priority.STANDARD
     zones: tuple[str, ...] = ()
     user: str | None = None
+    key: str | None = None
+    scopes: frozenset[str] = frozenset({"admin"})
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    budget_nano_usd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
