@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from tools.nano_tutor import data, steps
+from tools.nano_tutor import data, motion, steps
 from tools.nano_tutor.grammar import expand
-from tools.nano_tutor.wordings import wordings
+from tools.nano_tutor.wordings import terms, wordings
 
 DRAWS_PER_CELL = 120
 EXPRESSION = re.compile(r"(\d+(?:[+×-]\d+)+)=(\d+)(?:\+(\d+)=(\d+))?")
@@ -97,6 +97,13 @@ def test_held_out_wordings_are_disjoint(language: str) -> None:
         assert set(sections[name]).isdisjoint(sections[name.removesuffix(" held")]), name
 
 
+@pytest.mark.parametrize("language", data.LANGUAGES)
+def test_terms_to_leave_alone_are_not_defined(language: str) -> None:
+    known = {name for term in terms(language) for name in term.names}
+    for section in ("other terms", "other terms held"):
+        assert known.isdisjoint(wordings(language).sections[section])
+
+
 def test_hundreds_of_wordings_per_kind() -> None:
     for kind in ("add", "sub", "mul", "div", "eq"):
         for language in data.LANGUAGES:
@@ -118,10 +125,18 @@ def test_no_template_leftovers() -> None:
                     assert not re.search(r"[{}\[\]|]|<\w+>|[가-힣]/[가-힣]", item.question), item.question
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("12을/를", "12를"), ("13을/를", "13을"), ("10으로/로", "10으로"), ("8으로/로", "8로"), ("사과이/가", "사과가"),
-    ("연필과/와", "연필과"), ("km을/를", "km를"),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12을/를", "12를"),
+        ("13을/를", "13을"),
+        ("10으로/로", "10으로"),
+        ("8으로/로", "8로"),
+        ("사과이/가", "사과가"),
+        ("연필과/와", "연필과"),
+        ("km을/를", "km를"),
+    ],
+)
 def test_particles_follow_the_sound(text: str, expected: str) -> None:
     assert expand(text, {}, {}, random.Random(0)) == expected
 
@@ -132,5 +147,19 @@ def test_worked_examples() -> None:
     assert steps.mul_steps(73, 4) == ["73×4", "73×4: 3×4=12, 7×4+1=28+1=29 → 292"]
     assert steps.div_steps(133, 7) == ["133÷7", "1=7×0+1, 13=7×1+6, 63=7×9+0"]
     assert steps.equation_steps(4, 38, 110) == [
-        "4x+38=110", "4x=110-38", "10-8=2, 11-3-1=7, 1-0-1=0 → 72", "x=72÷4", "7=4×1+3, 32=4×8+0 → 18",
+        "4x+38=110",
+        "4x=110-38",
+        "10-8=2, 11-3-1=7, 1-0-1=0 → 72",
+        "x=72÷4",
+        "7=4×1+3, 32=4×8+0 → 18",
     ]
+
+
+def test_motion_report_has_the_fixed_form() -> None:
+    deviations = [motion.JointDeviation("right", "knee", 11.4), motion.JointDeviation("left", "elbow", -24.0),
+                  motion.JointDeviation("left", "hip", 3.0), motion.JointDeviation("left", "knee", 0.2)]
+    assert motion.motion_report(72, deviations, 0.31, "en") == (
+        "motion report: score 72; left elbow 24 deg low; right knee 11 deg high; timing 0.3 s late"
+    )
+    assert motion.motion_report(130, [], -7, "ko") == "동작 보고: 점수 100; 박자 2.0초 빠름"
+    assert motion.motion_report(5, [], 0.02, "en") == "motion report: score 5; timing on time"

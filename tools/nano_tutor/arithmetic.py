@@ -10,7 +10,7 @@ from tools.nano_tutor.items import Draw, Item, ask, by_sign, cores, item, phrase
 def number(rng: random.Random, weights: tuple[float, ...]) -> int:
     """A number whose count of digits follows `weights` (one digit first)."""
     size = rng.choices(range(1, len(weights) + 1), weights)[0]
-    return rng.randint(10 ** (size - 1) if size > 1 else 1, 10 ** size - 1)
+    return rng.randint(10 ** (size - 1) if size > 1 else 1, 10**size - 1)
 
 
 def arithmetic(kind: str, draw: Draw, a: int, b: int, story: bool = True) -> Item:
@@ -86,8 +86,12 @@ def equation_item(draw: Draw, a: int, b: int, c: int) -> Item:
     else:
         question = ask(draw, "eq", {"e": equation_surface(rng, a, b, c, x), "x": x})
     exact = (c - b) % a == 0
-    return item("eq" if exact else "inexact", question, steps.equation_steps(a, b, c, x),
-                f"{x} = {(c - b) // a}" if exact else None)
+    return item(
+        "eq" if exact else "inexact",
+        question,
+        steps.equation_steps(a, b, c, x),
+        f"{x} = {(c - b) // a}" if exact else None,
+    )
 
 
 def sample_equation(rng: random.Random, exact: bool) -> tuple[int, int, int]:

@@ -16,8 +16,19 @@ from tools.nano_tutor.items import ANSWER, DECLINE, INEXACT, LANGUAGES, Draw, It
 from tools.nano_tutor.measures import draw_pct, draw_pct_inexact, draw_unit, draw_unit_inexact
 from tools.nano_tutor.words import draw_def, draw_hello, draw_motion, draw_near, draw_off
 
-__all__ = ["ANSWER", "DECLINE", "DRAWS", "INEXACT", "LANGUAGES", "WEIGHTS", "Draw", "Item", "answer_language",
-           "evaluation_items", "training_item"]
+__all__ = [
+    "ANSWER",
+    "DECLINE",
+    "DRAWS",
+    "INEXACT",
+    "LANGUAGES",
+    "WEIGHTS",
+    "Draw",
+    "Item",
+    "answer_language",
+    "evaluation_items",
+    "training_item",
+]
 
 
 def draw_inexact(draw: Draw) -> Item:
@@ -27,13 +38,34 @@ def draw_inexact(draw: Draw) -> Item:
 
 
 DRAWS: dict[str, Callable[[Draw], Item]] = {
-    "add": draw_add, "sub": draw_sub, "mul": draw_mul, "div": draw_div, "eq": draw_eq, "unit": draw_unit,
-    "pct": draw_pct, "def": draw_def, "motion": draw_motion, "hello": draw_hello, "near": draw_near,
-    "inexact": draw_inexact, "off": draw_off,
+    "add": draw_add,
+    "sub": draw_sub,
+    "mul": draw_mul,
+    "div": draw_div,
+    "eq": draw_eq,
+    "unit": draw_unit,
+    "pct": draw_pct,
+    "def": draw_def,
+    "motion": draw_motion,
+    "hello": draw_hello,
+    "near": draw_near,
+    "inexact": draw_inexact,
+    "off": draw_off,
 }
 WEIGHTS = {
-    "add": 1.0, "sub": 1.2, "mul": 1.2, "div": 1.2, "eq": 1.5, "unit": 1.0, "pct": 1.0, "def": 0.7, "motion": 0.5,
-    "hello": 0.15, "near": 1.4, "inexact": 0.6, "off": 0.5,
+    "add": 1.0,
+    "sub": 1.2,
+    "mul": 1.2,
+    "div": 1.2,
+    "eq": 1.5,
+    "unit": 1.0,
+    "pct": 1.0,
+    "def": 0.7,
+    "motion": 0.5,
+    "hello": 0.15,
+    "near": 1.4,
+    "inexact": 0.6,
+    "off": 0.5,
 }
 
 

@@ -23,6 +23,8 @@ BATCH = 64
 MAX_NEW_TOKENS = 240
 FIXED_FORM = ("motion",)
 DECLINES = ("near", "inexact", "off")
+DECLINED = (*data.DECLINE.values(), *data.INEXACT.values())
+FREE_QUESTIONS = Path(__file__).parent / "free_questions.tsv"
 ARITHMETIC = ("add", "sub", "mul", "div", "eq")
 SEEN_TARGET = {kind: 0.97 if kind in ARITHMETIC else 0.95 for kind in data.DRAWS}
 UNSEEN_TARGET = 0.90
@@ -48,6 +50,14 @@ class Cell:
         return self.share >= self.target
 
 
+@dataclass(frozen=True, slots=True)
+class FreeAnswer:
+    question: str
+    expected: str
+    answer: str
+    right: bool
+
+
 class Tutor:
     """The artefact behind a function from questions to answers."""
 
@@ -58,7 +68,11 @@ class Tutor:
     def answers(self, questions: Sequence[str]) -> list[str]:
         prompts = [self.tokenizer.encode(prompt(q)).tokens for q in questions]
         results = self.generator.generate_batch(
-            prompts, max_batch_size=BATCH, sampling_topk=1, max_length=MAX_NEW_TOKENS, include_prompt_in_result=False,
+            prompts,
+            max_batch_size=BATCH,
+            sampling_topk=1,
+            max_length=MAX_NEW_TOKENS,
+            include_prompt_in_result=False,
             end_token=END,
         )
         return [self.tokenizer.decode(r.sequences_ids[0]) for r in results]
@@ -68,7 +82,7 @@ def is_right(item: data.Item, answer: str) -> bool:
     """The last line carries the result; a decline is right if it declines, whichever of the two ways it takes."""
     last = answer.strip().split("\n")[-1]
     if item.kind in DECLINES:
-        return last in (*data.DECLINE.values(), *data.INEXACT.values())
+        return last in DECLINED
     return last == item.answer.split("\n")[-1]
 
 
@@ -77,11 +91,39 @@ def run_cell(tutor: Tutor, kind: str, language: str, held: bool, count: int) -> 
     answers = tutor.answers([item.question for item in items])
     verdicts = [is_right(item, answer) for item, answer in zip(items, answers, strict=True)]
     whole = sum(item.answer == answer.strip() for item, answer in zip(items, answers, strict=True))
-    wrong = [{"kind": kind, "question": i.question, "expected": i.answer, "answer": a}
-             for i, a, ok in zip(items, answers, verdicts, strict=True) if not ok]
+    wrong = [
+        {"kind": kind, "question": i.question, "expected": i.answer, "answer": a}
+        for i, a, ok in zip(items, answers, verdicts, strict=True)
+        if not ok
+    ]
     wording = "fixed" if kind in FIXED_FORM else "unseen" if held else "seen"
     target = UNSEEN_TARGET if held else SEEN_TARGET[kind]
     return Cell(kind, language, wording, len(items), sum(verdicts), whole, target), wrong
+
+
+def run_free(tutor: Tutor) -> list[FreeAnswer]:
+    """Hand-written questions that no template produced; an expected `-` means that the tutor must decline."""
+    lines = [line.split("\t") for line in FREE_QUESTIONS.read_text(encoding="utf-8").splitlines()]
+    answers = tutor.answers([question for question, _ in lines])
+    return [FreeAnswer(q, e, a, fits(e, a)) for (q, e), a in zip(lines, answers, strict=True)]
+
+
+def fits(expected: str, answer: str) -> bool:
+    last = answer.strip().split("\n")[-1]
+    if expected == "-":
+        return last in DECLINED
+    if expected[-1].isdigit() or expected[0].isdigit():
+        return last.endswith(f": {expected}")
+    return expected.lower() in answer.lower() and last not in DECLINED
+
+
+def free_summary(answers: list[FreeAnswer]) -> str:
+    solvable = [a for a in answers if a.expected != "-"]
+    beyond = [a for a in answers if a.expected == "-"]
+    return (
+        f"hand-written: {sum(a.right for a in solvable)} of {len(solvable)} solved, "
+        f"{sum(a.right for a in beyond)} of {len(beyond)} declined"
+    )
 
 
 def table(cells: list[Cell]) -> str:
@@ -116,9 +158,11 @@ def main() -> int:
     missed_cells = [c for c in cells if not c.passed]
     for c in missed_cells:
         print(f"missed: {c.kind} {c.language} {c.wording}: {100 * c.share:.1f} % < {100 * c.target:.0f} %")
+    free = run_free(tutor)
+    print(free_summary(free))
     print(f"{sum(c.n for c in cells)} questions in {time.monotonic() - start:.0f} s")
     if options.json:
-        content = {"cells": [asdict(c) for c in cells], "wrong": wrong}
+        content = {"cells": [asdict(c) for c in cells], "wrong": wrong, "free": [asdict(a) for a in free]}
         options.json.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return 1 if options.check and missed_cells else 0
 

@@ -28,9 +28,18 @@ def special_ids() -> dict[str, int]:
 
 
 def model_config(shape: Shape) -> dict[str, object]:
-    fixed = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu",
-             "attention_dropout": 0.0, "initializer_range": 0.02, "tie_word_embeddings": True, "torch_dtype": "float16",
-             "use_cache": True, "use_sliding_window": False, "head_dim": shape.head_dim}
+    fixed = {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "hidden_act": "silu",
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": True,
+        "torch_dtype": "float16",
+        "use_cache": True,
+        "use_sliding_window": False,
+        "head_dim": shape.head_dim,
+    }
     return {**fixed, **shape.as_dict(), **special_ids()}
 
 
@@ -39,10 +48,18 @@ def generation_config() -> dict[str, object]:
 
 
 def tokenizer_config(shape: Shape) -> dict[str, object]:
-    return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": shape.max_position_embeddings,
-            "bos_token": BOS, "eos_token": END, "unk_token": UNK, "pad_token": PAD,
-            "additional_special_tokens": [USER, BOT], "add_bos_token": False, "clean_up_tokenization_spaces": False,
-            "chat_template": CHAT_TEMPLATE}
+    return {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "model_max_length": shape.max_position_embeddings,
+        "bos_token": BOS,
+        "eos_token": END,
+        "unk_token": UNK,
+        "pad_token": PAD,
+        "additional_special_tokens": [USER, BOT],
+        "add_bos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
 
 
 def half_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

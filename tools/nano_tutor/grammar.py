@@ -6,12 +6,39 @@ import re
 CHOICE = re.compile(r"\[([^\[\]]*)\]")
 MACRO = re.compile(r"<(\w+)>")
 PAIRS = [
-    "을/를", "이/가", "은/는", "과/와", "으로/로", "이에요/예요", "이야/야", "이고/고", "이면/면", "이라고/라고",
-    "이라면/라면", "이란/란", "이라/라", "이랑/랑", "이다/다", "아/야",
+    "을/를",
+    "이/가",
+    "은/는",
+    "과/와",
+    "으로/로",
+    "이에요/예요",
+    "이야/야",
+    "이고/고",
+    "이면/면",
+    "이라고/라고",
+    "이라면/라면",
+    "이란/란",
+    "이라/라",
+    "이랑/랑",
+    "이다/다",
+    "아/야",
 ]
 PARTICLE = re.compile(rf"(\S)({'|'.join(PAIRS)})")
-SOUNDS_CLOSED = {"0": True, "1": True, "2": False, "3": True, "4": False, "5": False, "6": True, "7": True, "8": True,
-                 "9": False, "g": True, "n": True, "%": False}
+SOUNDS_CLOSED = {
+    "0": True,
+    "1": True,
+    "2": False,
+    "3": True,
+    "4": False,
+    "5": False,
+    "6": True,
+    "7": True,
+    "8": True,
+    "9": False,
+    "g": True,
+    "n": True,
+    "%": False,
+}
 LIQUID_DIGITS = "178"
 
 

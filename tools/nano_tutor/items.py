@@ -22,18 +22,17 @@ NO_PREFIX_SHARE, NO_SUFFIX_SHARE = 0.14, 0.25
 ANSWER = {"en": "Answer: ", "ko": "답: "}
 DECLINE = {
     "en": "Sorry, I can't do that one. Ask me about +, −, ×, ÷ with two whole numbers, ax + b = c, units, percent or "
-          "school terms.",
-    "ko": "미안해요, 그건 제가 할 수 없어요. 두 자연수의 +, −, ×, ÷, ax + b = c, 단위, 백분율, "
-          "수학 용어를 물어보세요.",
+    "school terms.",
+    "ko": "미안해요, 그건 제가 할 수 없어요. 두 자연수의 +, −, ×, ÷, ax + b = c, 단위, 백분율, 수학 용어를 물어보세요.",
 }
 INEXACT = {
     "en": "This does not come out as a whole number, so I stop here.",
     "ko": "정수로 나누어떨어지지 않아서 여기서 멈출게요.",
 }
 GREETING = {
-    "en": "Hello! I am a small maths tutor. Try 347 + 85, 4x + 38 = 110, 3 km in m, 20% of 150 or \"what is a sum?\".",
-    "ko": "안녕하세요! 저는 작은 수학 튜터예요. 347+85, 4x+38=110, 3 km는 몇 m, 150의 20%, \"몫이 뭐야?\"처럼 "
-          "물어보세요.",
+    "en": 'Hello! I am a small maths tutor. Try 347 + 85, 4x + 38 = 110, 3 km in m, 20% of 150 or "what is a sum?".',
+    "ko": '안녕하세요! 저는 작은 수학 튜터예요. 347+85, 4x+38=110, 3 km는 몇 m, 150의 20%, "몫이 뭐야?"처럼 '
+    "물어보세요.",
 }
 SIGNED_CHOICE = re.compile(r"\[([^\[\]]*;[^\[\]]*)\]")
 HANGUL = re.compile(r"[가-힣ㄱ-ㅎㅏ-ㅣ]")
@@ -83,6 +82,7 @@ def cores(draw: Draw, kind: str) -> list[str]:
 
 def by_sign(template: str, sign: str) -> str:
     """Keeps those options of `[add;+|subtract;-]` that carry the sign."""
+
     def keep(match: re.Match[str]) -> str:
         options = [o.rsplit(";", 1) for o in match.group(1).split("|")]
         return "[" + "|".join(text for text, tag in options if tag == sign) + "]"
@@ -135,10 +135,10 @@ def slip(text: str, rng: random.Random) -> str:
     i = rng.randrange(word.start() + 1, word.end() - 2)
     change = rng.choice(("drop", "double", "swap"))
     if change == "drop":
-        return text[:i] + text[i + 1:]
+        return text[:i] + text[i + 1 :]
     if change == "double":
         return text[:i] + text[i] + text[i:]
-    return text[:i] + text[i + 1] + text[i] + text[i + 2:]
+    return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
 
 
 def ask(draw: Draw, kind: str, slots: dict[str, str], story: bool = True) -> str:

@@ -12,6 +12,8 @@ JOINTS = ("elbow", "shoulder", "wrist", "hip", "knee", "ankle")
 JOINTS_KO = {"elbow": "팔꿈치", "shoulder": "어깨", "wrist": "손목", "hip": "고관절", "knee": "무릎", "ankle": "발목"}
 SIDES_KO = {"left": "왼쪽", "right": "오른쪽"}
 MAX_JOINTS = 2
+MAX_DEGREES = 120
+MAX_DELAY_S = 2.0
 ON_TIME_S = 0.05
 
 
@@ -25,8 +27,12 @@ class JointDeviation:
 
 
 def motion_report(score: float, deviations: list[JointDeviation], delay_s: float, language: str) -> str:
-    """Writes the report: score 0-100, the worst joints, timing (`delay_s` > 0 is late); language is "ko" or "en"."""
-    rounded = [(d, round(abs(d.degrees))) for d in deviations]
+    """Writes the report: score 0-100, the worst joints, timing (`delay_s` > 0 is late); language is "ko" or "en".
+
+    Deviations above `MAX_DEGREES` and delays above `MAX_DELAY_S` are reported as these limits.
+    """
+    rounded = [(d, min(round(abs(d.degrees)), MAX_DEGREES)) for d in deviations]
+    score, delay_s = min(max(score, 0), 100), min(max(delay_s, -MAX_DELAY_S), MAX_DELAY_S)
     worst = sorted((d for d in rounded if d[1] > 0), key=lambda d: -d[1])[:MAX_JOINTS]
     korean = language == "ko"
     parts = [f"점수 {round(score)}" if korean else f"score {round(score)}"]

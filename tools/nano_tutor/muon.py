@@ -24,8 +24,9 @@ def orthogonalize(stack: Tensor, steps: int) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Matrices of one shape are handled as one batch, which keeps the small products off the critical path."""
 
-    def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.02,
-                 steps: int = 4) -> None:
+    def __init__(
+        self, params: list[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.02, steps: int = 4
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps})
 
     @torch.no_grad()

@@ -1,29 +1,44 @@
 """Questions just outside of the tutor's scope, most of them in the wordings of solvable ones."""
 
 import random
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tools.nano_tutor.wordings import odd_equations, wordings
 
-Question = tuple[str, str | None, dict[str, str]]
-"""Kind whose cores may carry the slots, or a template of its own, and the slots."""
+EXPRESSION = re.compile(r"\(?\{a\}[ +×*÷/()-]+\{b\}[ +×*÷/()-]+\{c\}\)?")
+SIGNS = {"add": "+", "sub": "-", "mul": "×", "div": "÷"}
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """A question beyond the scope: slots for the cores of `kind` or for a template of its own.
+
+    `read` is what the tutor writes down before it sees that it must stop, None where it declines at once. Operands that
+    stand next to each other are easier to judge than operands somewhere in a story.
+    """
+
+    kind: str
+    slots: dict[str, str]
+    template: str | None = None
+    read: str | None = None
 
 
 def _digits(rng: random.Random, size: int) -> str:
-    return str(rng.randint(10 ** (size - 1), 10 ** size - 1))
+    return str(rng.randint(10 ** (size - 1), 10**size - 1))
 
 
 def _decimal(rng: random.Random) -> str:
     return f"{rng.randint(0, 99)}.{rng.choice(['5', '2', str(rng.randint(1, 9)), str(rng.randint(11, 99))])}"
 
 
-def _odd_operand(rng: random.Random, language: str) -> str:
-    """A number that the tutor must not take: decimal, fraction, negative or spelled out."""
+def _odd_operand(rng: random.Random) -> str:
+    """A number that the tutor must not take: decimal, fraction or negative."""
     choices: list[Callable[[], str]] = [
         lambda: _decimal(rng), lambda: _decimal(rng), lambda: _decimal(rng),
         lambda: f"{rng.randint(1, 9)}/{rng.randint(2, 9)}",
         lambda: f"(-{rng.randint(1, 99)})",
-        lambda: rng.choice(wordings(language).lines("number words")),
     ]
     return rng.choice(choices)()
 
@@ -32,19 +47,20 @@ def _plain(rng: random.Random) -> str:
     return _digits(rng, rng.choice((1, 2, 2, 3)))
 
 
-def odd_operands(rng: random.Random, language: str) -> Question:
+def odd_operands(rng: random.Random, language: str) -> NearMiss:
     """Decimals, fractions, negative or spelled-out numbers in place of one or both operands."""
-    kind = rng.choice(("add", "sub", "mul", "div"))
-    a, b = _odd_operand(rng, language), _odd_operand(rng, language)
-    side = rng.random()
+    kind, words = rng.choice(list(SIGNS)), wordings(language).lines("number words")
+    spelled = rng.random() < 0.16
+    odd = (lambda: rng.choice(words)) if spelled else (lambda: _odd_operand(rng))
+    a, b, side = odd(), odd(), rng.random()
     if side < 0.4:
         b = _plain(rng) if kind in ("add", "sub") else str(rng.randint(2, 9))
     elif side < 0.75:
         a = _plain(rng)
-    return kind, None, {"a": a, "b": b}
+    return NearMiss(kind, {"a": a, "b": b}, read=None if spelled else a + SIGNS[kind] + b)
 
 
-def too_long(rng: random.Random) -> Question:
+def too_long(rng: random.Random) -> NearMiss:
     """Operands with too many digits, divisors of two digits, division by zero."""
     kind = rng.choice(("add", "sub", "mul", "mul", "div", "div"))
     if kind in ("add", "sub"):
@@ -60,34 +76,48 @@ def too_long(rng: random.Random) -> Question:
         a, b = str(divisor * rng.randint(2, 12) or rng.randint(5, 300)), str(divisor)
     else:
         a, b = _digits(rng, rng.choice((4, 4, 5))), str(rng.randint(2, 9))
-    return kind, None, {"a": a, "b": b}
+    return NearMiss(kind, {"a": a, "b": b}, read=a + SIGNS[kind] + b)
 
 
-def three_operands(rng: random.Random, language: str, held: bool) -> Question:
+def three_operands(rng: random.Random, language: str, held: bool) -> NearMiss:
     template = rng.choice(wordings(language).lines("three operands", held))
     slots = {"a": _plain(rng), "b": _digits(rng, rng.choice((1, 2, 2))), "c": _digits(rng, rng.choice((1, 1, 2)))}
-    return "add", template, slots
+    written = EXPRESSION.search(template)
+    read = written[0].replace(" ", "").replace("*", "×").replace("/", "÷").format(**slots) if written else None
+    return NearMiss("add", slots, template, read)
 
 
-def other_maths(rng: random.Random, language: str, held: bool) -> Question:
+def other_maths(rng: random.Random, language: str, held: bool) -> NearMiss:
     template = rng.choice(wordings(language).lines("other maths", held))
-    slots = {"a": _plain(rng), "b": _digits(rng, 2), "c": _digits(rng, 2), "d": str(rng.randint(2, 9)),
-             "p": str(rng.randrange(5, 60, 5))}
-    return "add", template, slots
+    slots = {
+        "a": _plain(rng),
+        "b": _digits(rng, 2),
+        "c": _digits(rng, 2),
+        "d": str(rng.randint(2, 9)),
+        "p": str(rng.randrange(5, 60, 5)),
+    }
+    return NearMiss("add", slots, template)
 
 
-def odd_equation(rng: random.Random) -> Question:
+def odd_equation(rng: random.Random) -> NearMiss:
     x, y = rng.choice((("x", "y"), ("x", "y"), ("a", "b"), ("y", "z"), ("n", "m")))
     text = rng.choice(odd_equations())
     a, e = str(rng.randint(2, 9)), str(rng.randint(2, 9))
-    slots = {"d": a, "e": e, "b": _digits(rng, rng.choice((1, 1, 2))), "c": _digits(rng, rng.choice((2, 2, 3))),
-             "x": x, "y": y}
+    slots = {
+        "d": a,
+        "e": e,
+        "b": _digits(rng, rng.choice((1, 1, 2))),
+        "c": _digits(rng, rng.choice((2, 2, 3))),
+        "x": x,
+        "y": y,
+    }
     for name, value in slots.items():
         text = text.replace("{" + name + "}", value)
-    return "eq", None, {"e": text.replace(" ", "") if rng.random() < 0.3 else text, "x": x}
+    plain = text.replace(" ", "")
+    return NearMiss("eq", {"e": plain if rng.random() < 0.3 else text, "x": x}, read=plain)
 
 
-def odd_unit(rng: random.Random, language: str) -> Question:
+def odd_unit(rng: random.Random, language: str) -> NearMiss:
     """Units that the tutor does not know, pairs that it does not convert, decimal amounts."""
     words, roll, value = wordings(language), rng.random(), _plain(rng)
     if roll < 0.4:
@@ -102,10 +132,10 @@ def odd_unit(rng: random.Random, language: str) -> Question:
         if rng.random() < 0.2:
             pair.reverse()
     gap = " " if language == "en" or rng.random() < 0.3 else ""
-    return "unit", None, {"x": f"{value}{gap}{pair[0]}", "w": pair[1]}
+    return NearMiss("unit", {"x": f"{value}{gap}{pair[0]}", "w": pair[1]})
 
 
-def odd_percent(rng: random.Random) -> Question:
+def odd_percent(rng: random.Random, language: str) -> NearMiss:
     roll = rng.random()
     if roll < 0.4:
         p, n = f"{rng.randint(1, 50)}.{rng.randint(1, 9)}", str(rng.randint(1, 99) * 10)
@@ -115,10 +145,10 @@ def odd_percent(rng: random.Random) -> Question:
         p, n = str(rng.randrange(5, 100, 5)), _digits(rng, rng.choice((4, 4, 5)))
     else:
         p, n = str(rng.randrange(110, 400, 10)), str(rng.randint(1, 99) * 10)
-    return "pct", None, {"p": p, "n": n}
+    return NearMiss("pct", {"p": p, "n": n}, read=f"{p}% of {n}" if language == "en" else f"{n}의 {p}%")
 
 
-def near_miss_question(rng: random.Random, language: str, held: bool) -> Question:
+def near_miss_question(rng: random.Random, language: str, held: bool) -> NearMiss:
     roll = rng.random()
     if roll < 0.26:
         return odd_operands(rng, language)
@@ -132,4 +162,4 @@ def near_miss_question(rng: random.Random, language: str, held: bool) -> Questio
         return odd_equation(rng)
     if roll < 0.94:
         return odd_unit(rng, language)
-    return odd_percent(rng)
+    return odd_percent(rng, language)

@@ -11,9 +11,10 @@ from tools.nano_tutor import data
 PAD, BOS, END, UNK, USER, BOT = SPECIALS = ("<|pad|>", "<|bos|>", "<|end|>", "<|unk|>", "<|user|>", "<|bot|>")
 VOCABULARY = 1536
 SAMPLE_ITEMS = 60_000
-PIECES = r"\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+ ?|\s+"
-SAME_SIGN = {"−": "-", "–": "-", "＋": "+", "＝": "=", "*": "×", "✕": "×"}
-MAX_PROMPT = 256
+# Qwen2's own pre-tokenizer: loaders that know the architecture put it in place of whatever the file says.
+PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 # Keeps the last user message only: nothing else was trained on.
 CHAT_TEMPLATE = """\
@@ -50,15 +51,20 @@ def sample_texts(count: int, seed: int) -> Iterator[str]:
 
 def train_tokenizer(count: int = SAMPLE_ITEMS, seed: int = 1) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token=None))
-    replacements = [normalizers.Replace(old, new) for old, new in SAME_SIGN.items() if old != "−"]
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), *replacements])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(PIECES), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=list(SPECIALS), show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(SPECIALS),
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
     tokenizer.train_from_iterator(sample_texts(count, seed), trainer)
     return tokenizer
 

@@ -112,8 +112,8 @@ def exact_share(model: Tutor, encoded: list[Encoded]) -> float:
     """Share of answers that greedy decoding would reproduce word for word (teacher-forced, which is equivalent)."""
     right, order = 0, sorted(encoded, key=lambda e: len(e[0]))
     for i in range(0, len(order), 16):
-        rows = [[e] for e in order[i:i + 16]]
-        batch = tensors(rows, max(len(e[0]) for e in order[i:i + 16]))
+        rows = [[e] for e in order[i : i + 16]]
+        batch = tensors(rows, max(len(e[0]) for e in order[i : i + 16]))
         wrong = answer_logits(model, batch).argmax(-1) != batch.targets
         right += len(rows) - len(set(batch.documents[wrong].tolist()))
     return right / len(encoded)
@@ -124,9 +124,15 @@ Cells = dict[tuple[str, bool], list[Encoded]]
 
 def evaluation_cells(packer: Packer) -> Cells:
     """Held-out operands; per kind one cell with seen and one with unseen wordings, both languages."""
-    return {(kind, held): [packer.encode(item) for language in data.LANGUAGES
-                           for item in data.evaluation_items(kind, language, held, CELL_ITEMS, seed=11)]
-            for kind in data.DRAWS for held in (False, True)}
+    return {
+        (kind, held): [
+            packer.encode(item)
+            for language in data.LANGUAGES
+            for item in data.evaluation_items(kind, language, held, CELL_ITEMS, seed=11)
+        ]
+        for kind in data.DRAWS
+        for held in (False, True)
+    }
 
 
 def evaluate(model: Tutor, cells: Cells) -> dict[tuple[str, bool], float]:

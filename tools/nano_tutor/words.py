@@ -31,8 +31,10 @@ def draw_motion(draw: Draw) -> Item:
         count = rng.choices((0, 1, 2), (1, 2, 7))[0]
         places = rng.sample([(s, j) for s in ("left", "right") for j in motion.JOINTS], count)
         sizes = sorted((rng.randint(1, 60 if rng.random() < 0.8 else 120) for _ in places), reverse=True)
-        joints = tuple(motion.JointDeviation(side, joint, float(size * rng.choice((-1, 1))))
-                       for (side, joint), size in zip(places, sizes, strict=True))
+        joints = tuple(
+            motion.JointDeviation(side, joint, float(size * rng.choice((-1, 1))))
+            for (side, joint), size in zip(places, sizes, strict=True)
+        )
         delay = 0.0 if rng.random() < 0.15 else rng.randint(1, 20) / 10 * rng.choice((-1, 1))
         return rng.randint(0, 100), joints, delay
 
@@ -51,9 +53,10 @@ def draw_hello(draw: Draw) -> Item:
     return Item("hello", draw.language, text, GREETING[draw.language], GREETING[draw.language])
 
 
-def declined(kind: str, question: str) -> Item:
+def declined(kind: str, question: str, read: str | None = None) -> Item:
     language = answer_language(question)
-    return Item(kind, language, question, DECLINE[language], None)
+    answer = f"{read}\n{DECLINE[language]}" if read else DECLINE[language]
+    return Item(kind, language, question, answer, None)
 
 
 def draw_off(draw: Draw) -> Item:
@@ -68,7 +71,7 @@ def draw_off(draw: Draw) -> Item:
 def draw_near(draw: Draw) -> Item:
     """Near misses: wordings of solvable questions with operands out of scope, and neighbouring kinds of task."""
     while True:
-        kind, template, slots = near_miss_question(draw.rng, draw.language, draw.held_wording)
-        question = phrase(draw, template or draw.rng.choice(cores(draw, kind)), slots)
+        near = near_miss_question(draw.rng, draw.language, draw.held_wording)
+        question = phrase(draw, near.template or draw.rng.choice(cores(draw, near.kind)), near.slots)
         if draw.language == "en" or HANGUL.search(question):
-            return declined("near", question)
+            return declined("near", question, near.read)

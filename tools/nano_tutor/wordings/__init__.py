@@ -47,8 +47,11 @@ def wordings(language: str) -> Wordings:
         elif line:
             current.append(line)
     macros = {name.removeprefix("macro "): lines[0] for name, lines in sections.items() if name.startswith("macro ")}
-    shared = {tuple(name.split()[1:]): [fields(line) for line in lines]
-              for name, lines in sections.items() if name.startswith("shared ")}
+    shared = {
+        tuple(name.split()[1:]): [fields(line) for line in lines]
+        for name, lines in sections.items()
+        if name.startswith("shared ")
+    }
     return Wordings(sections, macros, shared)
 
 
@@ -57,7 +60,7 @@ def terms(language: str) -> list[Term]:
     """The closed list of terms; the file holds blocks of English names, definition, Korean names, definition."""
     blocks = (FOLDER / "terms.txt").read_text(encoding="utf-8").strip().split("\n\n")
     first = 0 if language == "en" else 2
-    rows = [block.split("\n")[first:first + 2] for block in blocks]
+    rows = [block.split("\n")[first : first + 2] for block in blocks]
     return [Term(names.split("|"), definition) for names, definition in rows]
 
 
