@@ -27,6 +27,9 @@ lint: $(VENV)/.test  ## style, types and the rules of who may import whom
 bench: $(VENV)/.test  ## the engine through the service against the engine alone, and the start
 	@$(BIN)/python -m benchmarks.service $(ARGS)
 
+bench-overhead: $(VENV)/.test  ## the whole path against LiteLLM's proxy and a plain Ray Serve application
+	@$(BIN)/python -m benchmarks.overhead --save $(ARGS)
+
 nano-tutor-eval: $(VENV)/.run  ## evaluate the nano tutor: greedy, int8, every cell of its card
 	@$(BIN)/python -m tools.nano_tutor.evaluate $(ARGS)
 

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.load import free_ports
 from deployments.llm import CTranslate2
 from serve_app.config import EngineEntry, load_profile
 from serve_app.types import Chat, Done, Job, Kind, Message, Sampling
@@ -59,7 +59,7 @@ def _arguments() -> argparse.Namespace:
 @contextlib.contextmanager
 def _service() -> Iterator[tuple[str, float]]:
     """A service on free ports; yields its URL and the seconds from the command to the first answer."""
-    http, grpc = _free_ports(2)
+    http, grpc = free_ports(2)
     url = f"http://127.0.0.1:{http}"
     started = time.perf_counter()
     command = [sys.executable, "-m", "serve_app.cli", "up", "--port", str(http), "--grpc-port", str(grpc)]
@@ -73,14 +73,6 @@ def _service() -> Iterator[tuple[str, float]]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _answers(url: str) -> bool:
