@@ -14,7 +14,10 @@ from serve_app.config import Settings
 from serve_app.host import Batch, carrier, pile_up
 from serve_app.pipeline import compose
 from serve_app.policies.routing import Health
+from serve_app.services.ledger import Ledger
+from serve_app.services.store import Store
 from serve_app.stages.dispatch import dispatch
+from serve_app.stages.meter import meter
 from serve_app.stages.observe import observe
 from serve_app.stages.plan import plan
 from serve_app.types import Decision, Job
@@ -44,7 +47,10 @@ class Ingress:
         self.health: dict[str, Health] = dict.fromkeys(config.engines, "waking")
         router = config.router()
         engines = {name: carrier(name, handle) for name, handle in hosts.items()}
-        stages = [observe, plan(router, lambda: self.health)]
+        self.store = Store(config.store.url, logs.fault)
+        self.ledger = Ledger(self.store, config.store.required)
+        self.ledger.open()
+        stages = [observe, plan(router, lambda: self.health), meter(self.ledger, config.tariff())]
         handler = compose(stages, dispatch(engines))
         self.service = Service(handler, router, lambda: self.health, config.limits)
         self.watch = asyncio.create_task(fleet.watch(self.health))
@@ -68,3 +74,5 @@ class Ingress:
         """Serve's word that this replica is to go: it has been taken out of service already."""
         if hasattr(self, "doors"):
             await self.doors.close(self.drain_s)
+            await self.ledger.close()
+            await self.store.close()

@@ -20,11 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 from serve_app.engine import Engine, EngineOptions
 from serve_app.errors import ConfigError
 from serve_app.policies.limits import Limits
+from serve_app.policies.pricing import Node, Price, Tariff, TokenPrices
 from serve_app.policies.prompting import Templates
 from serve_app.policies.routing import Model, Router, RoutingTables, Versions
 from serve_app.policies.versions import by_version
+from serve_app.services.home import home
 
 PROFILES = Path(__file__).parent / "profiles"
+ON_PREM = "onprem"
 
 
 class Strict(BaseModel):
@@ -37,6 +40,7 @@ class ModelEntry(Strict):
     capabilities: frozenset[str] = frozenset()
     stand_in: str | None = None
     owned_by: str = "megacity"
+    price: TokenPrices = TokenPrices()
 
 
 class Replicas(Strict):
@@ -67,6 +71,10 @@ class EngineEntry(Strict):
     needs: dict[str, str] = {}
     models: dict[str, ModelEntry] = {}
 
+    @property
+    def node_class(self) -> str:
+        return self.placement[0].get("pool", ON_PREM) if self.placement else ON_PREM
+
     def engine_class(self) -> type[Engine]:
         return load_class(self.engine)
 
@@ -94,14 +102,23 @@ class IngressEntry(Strict):
     drain_s: PositiveFloat = 20.0
 
 
+class StoreEntry(Strict):
+    """Where accounts are kept, as an SQLAlchemy URL. `required: false` answers also while the store is away."""
+
+    url: str = Field(default_factory=lambda: f"sqlite:///{home() / 'megacity.db'}")
+    required: bool = True
+
+
 class Settings(Strict):
-    """Everything under `args`: what runs, and the tables that decide who answers."""
+    """Everything under `args`: what runs, the tables that decide who answers, and what the hardware costs."""
 
     engines: dict[str, EngineEntry]
     routing: RoutingTables
     templates: Templates
     ingress: IngressEntry = IngressEntry()
     limits: Limits = Limits()
+    store: StoreEntry = StoreEntry()
+    nodes: dict[str, Node] = {}
 
     def versions(self) -> Versions:
         """Every version of every model; the first that the profile names is the active one until it is switched."""
@@ -110,12 +127,26 @@ class Settings(Strict):
                 id=name,
                 engine=engine_name,
                 kinds=engine.engine_class().kinds,
-                node_class=engine.placement[0].get("pool", "onprem") if engine.placement else "onprem",
-                **entry.model_dump(),
+                node_class=engine.node_class,
+                **entry.model_dump(exclude={"price"}),
             )
             for engine_name, engine in self.engines.items()
             for name, entry in engine.models.items()
         )
+
+    def tariff(self) -> Tariff:
+        """The price of every version of every model."""
+        return Tariff(
+            {
+                (name, entry.version): Price.of(entry.price, self._slot_hour(engine), entry.context_tokens)
+                for engine in self.engines.values()
+                for name, entry in engine.models.items()
+            }
+        )
+
+    def _slot_hour(self, engine: EngineEntry) -> int:
+        node = self.nodes.get(engine.node_class, Node())
+        return node.slot(engine.resources.gpu, engine.resources.cpu, engine.slots)
 
     def router(self) -> Router:
         versions = self.versions()

@@ -86,6 +86,12 @@ class RateLimited(MegaCityError):
     status, type, code, retry_after_s = 429, "rate_limit_error", "rate_limit_exceeded", 1
 
 
+class InsufficientQuota(MegaCityError):
+    """The budget is spent or held by runs on their way. Waiting does not help, so there is no `retry-after`."""
+
+    status, type, code = 429, "insufficient_quota", "insufficient_quota"
+
+
 class EngineFailed(MegaCityError):
     """The engine broke in the middle of a run; what it had produced so far is not a whole answer."""
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from serve_app.config import Profile
 from serve_app.errors import ConfigError
+from serve_app.services.home import home
 
 APP = "megacity"
 PROJECT = Path(__file__).resolve().parent.parent
@@ -38,13 +39,6 @@ class Running:
     token_path: str
     logs: str
     pid: int
-
-
-def home() -> Path:
-    """The folder that remembers tokens and running services (`MEGACITY_HOME`, or `~/.megacity`)."""
-    folder = Path(os.environ.get("MEGACITY_HOME") or Path.home() / ".megacity")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 def remembered(port: int) -> Running | None:

@@ -153,12 +153,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run consumed. `engine_s` is the time during which it held a slot, in seconds."""
+    """What a run consumed. `engine_s` is the time during which it held a slot, in seconds.
+
+    The cost is set by the meter, in billionths of a US dollar.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     engine_s: float = 0.0
+    cost_nano_usd: int = 0
 
     @property
     def total_tokens(self) -> int:

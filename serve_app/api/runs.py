@@ -115,4 +115,5 @@ def _sum(one: Usage, other: Usage) -> Usage:
         one.completion_tokens + other.completion_tokens,
         one.cached_tokens + other.cached_tokens,
         one.engine_s + other.engine_s,
+        one.cost_nano_usd + other.cost_nano_usd,
     )

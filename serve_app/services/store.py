@@ -1,0 +1,219 @@
+"""The SQL store: one code path for SQLite and PostgreSQL, one writer thread per process, group commit.
+
+A write is a function of a connection. Writes that wait are taken together into one transaction, so that the commit,
+which is the dear part, is paid once for all of them. A write must therefore be repeatable: if one of a group fails,
+the group is rolled back and each is done alone. A store that is away (no server, a full disk) refuses with
+`Unavailable` and comes back by itself.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from serve_app.errors import Unavailable
+from serve_app.services import migrations
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+Fault = Callable[[str, BaseException], None]
+
+LARGEST_GROUP = 256
+LARGEST_BACKLOG = 100_000  # posted writes that wait for a store that is away; about 1 KiB each
+RETRY_S = 0.5
+PATIENCE_S = 5  # for another process's transaction, a connection or a lock
+THE_WRITES_OWN = (IntegrityError, DataError, ProgrammingError)  # other errors of the driver are the store's
+CONFLICTS = ("40001", "40P01")  # SQL states of transactions that got in each other's way: alone they will do
+AWAY = "The store that keeps accounts is away, so nothing can be run. Please try again."
+
+
+class Unsure(Unavailable):
+    """The store went away in the middle of a commit: it may have been done or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    work: Work[Any]
+    answer: Future[Any] | None  # a posted write has none
+
+
+class Store:
+    """`url` is an SQLAlchemy URL: `sqlite:///path` or `postgresql+psycopg://…`.
+
+    `fault` is told of every failure by name. The database is opened, and brought up to date, when it is first needed.
+    """
+
+    def __init__(self, url: str, fault: Fault = lambda *_: None) -> None:
+        self.url = sa.make_url(url)
+        self._fault = fault
+        self._asked: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._backlog: deque[_Write] = deque()
+        self._engine: Engine | None = None
+        self._opening = threading.Lock()
+        self._closing = threading.Event()
+        self._given_up = False
+        self._writer = threading.Thread(target=self._run, name="store", daemon=True)
+        self._writer.start()
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.url.get_backend_name()
+
+    async def write(self, work: Work[T]) -> T:
+        """What `work` returned, once that is committed. Raises what it raised, or `Unavailable`."""
+        return await asyncio.wrap_future(self.submit(work))
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """As `write`, for those who must learn the end even if they are cancelled while they wait."""
+        answer: Future[T] = Future()
+        if self._closing.is_set():
+            answer.set_exception(Unavailable(AWAY))
+        else:
+            self._asked.put(_Write(work, answer))
+        return answer
+
+    def post(self, work: Work[Any]) -> None:
+        """Have `work` done without waiting, however long the store may be away."""
+        self._asked.put(_Write(work, None))
+
+    async def read(self, work: Work[T]) -> T:
+        """What `work` returns; it must only read. Raises `Unavailable`."""
+        return await asyncio.to_thread(self._read, work)
+
+    async def close(self, grace_s: float = 5.0) -> None:
+        """Accept nothing new and do what waits; what is not done in `grace_s` seconds is given up."""
+        self._closing.set()
+        self._asked.put(None)
+        await asyncio.to_thread(self._writer.join, grace_s)
+        self._given_up = True
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _read(self, work: Work[T]) -> T:
+        try:
+            with self._opened().connect() as connection:
+                return work(connection.execution_options(isolation_level="AUTOCOMMIT"))
+        except (DBAPIError, PoolTimeout, OSError, migrations.Failed) as error:
+            if not _is_away(error):
+                raise
+            self._fault("store_away", error)
+            raise Unavailable(AWAY) from error
+
+    def _run(self) -> None:
+        last = False
+        while not self._given_up and not (last and not self._backlog):
+            group, ended = self._take()
+            last = last or ended
+            if not self._commit(group):
+                time.sleep(RETRY_S)
+
+    def _take(self) -> tuple[list[_Write], bool]:
+        """What waits, at most a group, the backlog first; and whether nothing more will come."""
+        group: list[_Write] = []
+        while self._backlog and len(group) < LARGEST_GROUP:
+            group.append(self._backlog.popleft())
+        while len(group) < LARGEST_GROUP:
+            try:
+                write = self._asked.get(block=not group)
+            except queue.Empty:
+                break
+            if write is None:
+                return group, True
+            if write.answer is None or write.answer.set_running_or_notify_cancel():
+                group.append(write)
+        return group, False
+
+    def _commit(self, group: list[_Write]) -> bool:
+        """Do the writes in one transaction and answer them. False if the store is away."""
+        sent = False
+        try:
+            with self._opened().connect() as connection, connection.begin() as transaction:
+                results = [write.work(connection) for write in group]
+                sent = True
+                transaction.commit()
+        except Exception as error:  # noqa: BLE001 - whatever a write raises is its caller's, and not the other writes'
+            if not _is_away(error):
+                return self._commit_singly(group, error)
+            self._postpone(group, error, sent)
+            return False
+        for write, result in zip(group, results, strict=True):
+            if write.answer is not None:
+                write.answer.set_result(result)
+        return True
+
+    def _commit_singly(self, group: list[_Write], error: Exception) -> bool:
+        """Find the write that `error` came from: it alone fails."""
+        if len(group) > 1:
+            took = [self._commit([write]) for write in group]
+            return all(took)
+        if group[0].answer is not None:
+            group[0].answer.set_exception(error)
+        else:
+            self._fault("write_given_up", error)
+        return True
+
+    def _postpone(self, group: list[_Write], error: Exception, sent: bool) -> None:
+        """Refuse those who wait; what was posted stays first in line."""
+        self._fault("store_away", error)
+        refusal = Unsure if sent and self.dialect != "sqlite" else Unavailable  # SQLite rolls a failed commit back
+        for write in group:
+            if write.answer is not None:
+                write.answer.set_exception(refusal(AWAY))
+        self._backlog.extendleft(write for write in reversed(group) if write.answer is None)
+        while len(self._backlog) > LARGEST_BACKLOG:
+            self._backlog.pop()
+            self._fault("write_given_up", error)
+
+    def _opened(self) -> Engine:
+        with self._opening:
+            if self._engine is None:
+                engine = _engine(self.url)
+                migrations.bring_up(engine)
+                self._engine = engine
+            return self._engine
+
+
+def _engine(url: sa.URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        options = f"-c lock_timeout={PATIENCE_S}s -c idle_in_transaction_session_timeout={PATIENCE_S}s"
+        arguments = {"connect_timeout": PATIENCE_S, "options": options}
+        return sa.create_engine(url, pool_pre_ping=True, pool_timeout=PATIENCE_S, connect_args=arguments)
+    if url.database:
+        Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": PATIENCE_S})
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    """The driver would begin transactions by itself, and too late for `BEGIN IMMEDIATE`."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once: one that is asked for in mid-transaction cannot be waited for."""
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the store failed, and not the write."""
+    if isinstance(error, DBAPIError):
+        again = getattr(error.orig, "sqlstate", None) in CONFLICTS
+        return not again and not isinstance(error, THE_WRITES_OWN)
+    return isinstance(error, PoolTimeout | OSError | migrations.Failed)
