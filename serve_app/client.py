@@ -20,6 +20,7 @@ import httpx
 
 from serve_app import errors
 from serve_app.errors import DeadlineExceeded, EngineFailed, MegaCityError, QueueFull, Unavailable
+from serve_app.policies.pricing import NANO
 from serve_app.policies.routing import route_header
 from serve_app.types import (
     Caller,
@@ -469,7 +470,8 @@ def _chunk(data: bytes) -> dict[str, Any]:
 
 def _usage(found: Mapping[str, Any]) -> Usage:
     cached = (found.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-    return Usage(found["prompt_tokens"], found["completion_tokens"], cached)
+    cost = round(found.get("cost_usd", 0) * NANO)
+    return Usage(found["prompt_tokens"], found["completion_tokens"], cached, cost_nano_usd=cost)
 
 
 _CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, MegaCityError)]

@@ -119,6 +119,7 @@ class Decision:
     priority: Priority = Priority.STANDARD
     reasons: tuple[str, ...] = ()
     alternatives: tuple[str, ...] = ()
+    zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,10 @@ class Usage:
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def cost_usd(self) -> float:
+        return self.cost_nano_usd / 1e9
 
 
 @dataclass(frozen=True, slots=True)

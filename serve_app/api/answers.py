@@ -57,6 +57,7 @@ class Usage(BaseModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    cost_usd: float = Field(description="US dollars, exact to nine decimals.")
 
 
 class AssistantMessage(BaseModel):
@@ -109,6 +110,7 @@ class RouteDecision(BaseModel):
     priority: PriorityName
     reasons: list[str]
     alternatives: list[str] = Field(description="Models that would answer if this one could not, best first.")
+    zone: str | None
 
 
 class Alive(BaseModel):

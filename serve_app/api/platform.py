@@ -31,4 +31,5 @@ async def decide_route(
         priority=answers.PRIORITY_NAMES[decision.priority],
         reasons=list(decision.reasons),
         alternatives=list(decision.alternatives),
+        zone=decision.zone,
     )

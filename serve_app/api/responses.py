@@ -16,6 +16,7 @@ from serve_app.api.answers import TIER_NAMES
 from serve_app.api.calls import Call
 from serve_app.api.runs import Feed, while_connected
 from serve_app.api.shapes import Shape
+from serve_app.policies.pricing import usd
 from serve_app.policies.routing import route_header
 from serve_app.types import Decision, Delta, Done, Event, Routed, Usage
 
@@ -86,7 +87,8 @@ class Whole(Reply):
         choices = [self.shape.choice(i, "".join(texts[i]), finish) for i, finish in enumerate(done.finish)]
         body = orjson.dumps({**self.head(self.shape.whole), "choices": choices, "usage": usage_dict(done.usage)})
         headers = {"content-type": "application/json", "content-length": str(len(body))}
-        await _start(send, 200, {**headers, **self.explained()})
+        cost = {"x-megacity-cost-usd": usd(done.usage.cost_nano_usd)}
+        await _start(send, 200, {**headers, **self.explained(), **cost})
         await _write(send, body, more=False)
 
 
@@ -162,6 +164,7 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "cost_usd": usage.cost_usd,
     }
 
 

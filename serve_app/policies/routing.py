@@ -102,7 +102,7 @@ class Router:
         ranked = [self._versioned(choice, job, switches) for choice in self._ranked(facts)]
         able = _able(job, ranked[:1] if facts.model else ranked, instruction)
         ordered = _waited_for(able[0], health) if facts.model else _by_health(able, health)
-        return tuple(_candidate(choice, ordered, job, instruction) for choice in ordered)
+        return tuple(_candidate(choice, ordered, job, instruction, facts.zone) for choice in ordered)
 
     def _asked(self, name: str) -> tuple[str | None, str | None]:
         """The model or the zone that the request's `model` names; neither for `auto` and its aliases."""
@@ -351,7 +351,9 @@ def _state(choice: _Choice, health: Mapping[str, Health]) -> Health:
     return health.get(choice.model.engine, "ready")
 
 
-def _candidate(choice: _Choice, ordered: Iterable[_Choice], job: Job, instruction: Instruction | None) -> Candidate:
+def _candidate(
+    choice: _Choice, ordered: Iterable[_Choice], job: Job, instruction: Instruction | None, zone: str | None
+) -> Candidate:
     model = choice.model
     decision = Decision(
         engine=model.engine,
@@ -362,5 +364,6 @@ def _candidate(choice: _Choice, ordered: Iterable[_Choice], job: Job, instructio
         priority=job.constraints.priority,
         reasons=choice.reasons,
         alternatives=tuple(other.model.id for other in ordered if other.model.id != model.id),
+        zone=zone,
     )
     return Candidate(decision, instruction.text if instruction else None)

@@ -138,7 +138,7 @@ class _Bill:
             account=f"key:{caller.key}" if caller.budget_nano_usd is not None else None,
             key_id=caller.key,
             user_id=caller.user,
-            zone=self.job.wish.zone,
+            zone=who.zone,
             owner=self.ledger.owner,
             reserved_nano=self._bound,
         )

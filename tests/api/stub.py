@@ -29,7 +29,7 @@ ERRORS = {
     "cancelled": asyncio.CancelledError(),
     "bug": ZeroDivisionError("the caller's secret"),
 }
-USAGE = Usage(prompt_tokens=5, completion_tokens=3, cached_tokens=2, engine_s=0.1)
+USAGE = Usage(prompt_tokens=5, completion_tokens=3, cached_tokens=2, engine_s=0.1, cost_nano_usd=120)
 
 
 @dataclass

@@ -42,6 +42,7 @@ async def test_the_whole_stream(raw: httpx.AsyncClient) -> None:
         "completion_tokens": 3,
         "total_tokens": 8,
         "prompt_tokens_details": {"cached_tokens": 2},
+        "cost_usd": 1.2e-07,
     }
     assert len({(d["id"], d["created"], d["model"]) for d in data}) == 1
 

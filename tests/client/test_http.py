@@ -34,7 +34,7 @@ async def city(url: str) -> AsyncIterator[MegaCity]:
 async def test_chat(city: MegaCity, stub: Stub) -> None:
     answer = await city.chat("hi", task="quiz", max_tokens=9, temperature=0.0, stop=["\n"], seed=3, user="u-1")
     assert (answer.text, answer.model, answer.version, answer.finish_reason) == ("안녕!", "tutor", "3", "stop")
-    assert answer.usage == Usage(prompt_tokens=5, completion_tokens=3, cached_tokens=2)
+    assert answer.usage == Usage(prompt_tokens=5, completion_tokens=3, cached_tokens=2, cost_nano_usd=120)
     assert "quiz" in answer.route
     (job,) = stub.jobs
     assert job.id == answer.request_id

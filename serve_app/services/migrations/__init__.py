@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-HEAD = "0001"
+HEAD = "0002"
 FOLDER = Path(__file__).parent
 LOCK = 0x6D656761  # "mega": any number will do, as long as every replica uses the same
 
