@@ -7,16 +7,21 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from serve_app import fleet, logs
+from serve_app import exposure, fleet, logs
+from serve_app.api.access import Access
 from serve_app.api.server import Doors
 from serve_app.api.service import Service
 from serve_app.config import Settings
 from serve_app.host import Batch, carrier, pile_up
 from serve_app.pipeline import compose
 from serve_app.policies.routing import Health
+from serve_app.services.home import home
+from serve_app.services.keys import Keys, server_secret
 from serve_app.services.ledger import Ledger
+from serve_app.services.rates import Rates
 from serve_app.services.store import Store
 from serve_app.stages.dispatch import dispatch
+from serve_app.stages.guard import guard
 from serve_app.stages.meter import meter
 from serve_app.stages.observe import observe
 from serve_app.stages.plan import plan
@@ -48,11 +53,14 @@ class Ingress:
         router = config.router()
         engines = {name: carrier(name, handle) for name, handle in hosts.items()}
         self.store = Store(config.store.url, logs.fault)
+        keys, rates = Keys(self.store, server_secret(home())), Rates(config.ingress.replicas)
+        await exposure.check(config, keys)
         self.ledger = Ledger(self.store, config.store.required)
         self.ledger.open()
-        stages = [observe, plan(router, lambda: self.health), meter(self.ledger, config.tariff())]
+        stages = [observe, guard(rates), plan(router, lambda: self.health), meter(self.ledger, config.tariff())]
         handler = compose(stages, dispatch(engines))
-        self.service = Service(handler, router, lambda: self.health, config.limits)
+        access = Access(config.access, keys, rates, router.hosts())
+        self.service = Service(handler, router, lambda: self.health, config.limits, access=access)
         self.watch = asyncio.create_task(fleet.watch(self.health))
         self.drain_s = config.ingress.drain_s
         http, grpc = config.ingress.http, config.ingress.grpc

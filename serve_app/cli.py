@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="megacity", description="One router in front of every engine, on Ray Serve.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_up, _add_demo, _add_check, _add_route, _add_status):
+    for add in (_add_up, _add_demo, _add_check, _add_route, _add_status, _add_keys):
         add(commands)
     return parser
 
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_up(commands: Any) -> None:
     up = _command(commands, "up", _up, "start a service and stay until Ctrl-C")
     up.add_argument("--profile", default="embedded", metavar="NAME|FILE", help="a profile (default: embedded)")
-    up.add_argument("--host", help="where to listen (default: the profile's; loopback only)")
+    up.add_argument("--host", help="where to listen (default: the profile's)")
     up.add_argument("--port", type=int, help="HTTP port (default: the profile's, 8000)")
     up.add_argument("--grpc-port", type=int, help="gRPC port (default: the profile's, 9000)")
     up.add_argument("--dashboard-port", type=int, default=8265, help="Ray dashboard (default: 8265, or any free one)")
@@ -71,6 +71,14 @@ def _add_route(commands: Any) -> None:
 def _add_status(commands: Any) -> None:
     status = _command(commands, "status", _status, "show a running service: engines, addresses, memory")
     status.add_argument("--url", default=DEFAULT_URL)
+
+
+def _add_keys(commands: Any) -> None:
+    from serve_app.commands.keys import add_actions
+
+    keys = _command(commands, "keys", _keys, "create, list, rotate and revoke API keys")
+    keys.add_argument("--profile", default="embedded", metavar="NAME|FILE", help="whose store (default: embedded)")
+    add_actions(keys)
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Any:
@@ -177,6 +185,15 @@ def _status(options: argparse.Namespace) -> int:
     for process in state.get("processes", []):
         print(f"  {process['name']:<34} {process['pss_mb']:>8.1f} MB")
     return 0 if state["status"] == "ready" else 1
+
+
+def _keys(options: argparse.Namespace) -> int:
+    from serve_app.commands.keys import run
+    from serve_app.config import load_profile
+
+    result = run(options, load_profile(options.profile).settings)
+    _print_json(result) if options.json else print(result)
+    return 0
 
 
 def _readiness(url: str) -> dict[str, Any]:

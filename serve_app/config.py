@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from serve_app.engine import Engine, EngineOptions
 from serve_app.errors import ConfigError
+from serve_app.policies.access import AccessRules, is_loopback
 from serve_app.policies.limits import Limits
 from serve_app.policies.pricing import Node, Price, Tariff, TokenPrices
 from serve_app.policies.prompting import Templates
@@ -83,9 +84,12 @@ class EngineEntry(Strict):
 
 
 class Address(Strict):
-    """Where a door listens. Every ingress replica of a node shares the port; the kernel spreads connections."""
+    """Where a door listens. Every ingress replica of a node shares the port; the kernel spreads connections.
 
-    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    What else an address that is not loopback needs is in `serve_app/exposure.py`.
+    """
+
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=1, le=65535)
 
 
@@ -100,6 +104,10 @@ class IngressEntry(Strict):
     http: Address = Address()
     grpc: GrpcAddress = GrpcAddress()
     drain_s: PositiveFloat = 20.0
+
+    def exposed(self) -> str | None:
+        """An address of a door that other machines may reach."""
+        return next((door.host for door in (self.http, self.grpc) if not is_loopback(door.host)), None)
 
 
 class StoreEntry(Strict):
@@ -116,6 +124,7 @@ class Settings(Strict):
     routing: RoutingTables
     templates: Templates
     ingress: IngressEntry = IngressEntry()
+    access: AccessRules = AccessRules()
     limits: Limits = Limits()
     store: StoreEntry = StoreEntry()
     nodes: dict[str, Node] = {}
@@ -303,6 +312,12 @@ def _check(settings: Settings, where: str) -> None:
         settings.router()
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
+    exposed = settings.ingress.exposed()
+    if exposed and settings.access.anonymous:
+        raise ConfigError(
+            f"{where}: access.anonymous: callers without a key are for loopback only, and {exposed} is not; "
+            "set access.anonymous to false and make keys with `megacity keys create`"
+        )
 
 
 def _check_engine(entry: EngineEntry, settings: Settings, key: str) -> None:

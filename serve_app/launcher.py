@@ -1,5 +1,6 @@
 """Start a service and stop it without loss: a Ray cluster (its own, or one that is there), a profile on it, a drain."""
 
+import asyncio
 import json
 import os
 import secrets
@@ -15,9 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from serve_app.config import Profile
+from serve_app import exposure
+from serve_app.config import Profile, Settings
 from serve_app.errors import ConfigError
 from serve_app.services.home import home
+from serve_app.services.keys import opened
 
 APP = "megacity"
 PROJECT = Path(__file__).resolve().parent.parent
@@ -55,6 +58,7 @@ def up(profile: Profile, address: str | None, dashboard_port: int, say: Say) -> 
     """Start, stay until a signal, drain and stop. Returns the exit code."""
     stop = _stop_on_signals()
     ingress = profile.settings.ingress
+    _require_safety(profile.settings)
     _require_free_ports([ingress.http, ingress.grpc])
     started = time.monotonic()
     with _cluster(address, dashboard_port, say) as running_ray:
@@ -83,6 +87,17 @@ def _stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGINT, first)
     signal.signal(signal.SIGTERM, first)
     return stop
+
+
+def _require_safety(settings: Settings) -> None:
+    """Before Ray's environment is set below, because what was not set explicitly doesn't count."""
+
+    async def check() -> None:
+        async with opened(settings.store.url, home()) as keys:
+            await exposure.check(settings, keys)
+
+    if settings.ingress.exposed():
+        asyncio.run(check())
 
 
 def _require_free_ports(addresses: list[Any]) -> None:

@@ -39,6 +39,9 @@ class Fields(TypedDict, total=False):
     url: str
     status: str
     code: str
+    key: str
+    tenant: str
+    by: str
     signal: str
     pid: int
     count: int

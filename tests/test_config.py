@@ -67,7 +67,7 @@ MISTAKES: list[tuple[str, Change, list[str]]] = [
     ("wrong type", set_(_tutor, "slots", "many"), ["engines.tutor.slots", "integer"]),
     ("zero slots", set_(_tutor, "slots", 0), ["engines.tutor.slots", "greater than 0"]),
     ("port out of range", set_(_args, "ingress", {"http": {"port": 70000}}), ["ingress.http.port", "65535"]),
-    ("open to the world", set_(_args, "ingress", {"http": {"host": "0.0.0.0"}}), ["ingress.http.host", "127.0.0.1"]),
+    ("open to the world", set_(_args, "ingress", {"http": {"host": "0.0.0.0"}}), ["access.anonymous", "0.0.0.0"]),
     ("no such module", set_(_tutor, "engine", "deployments.lllm:X"), ["engines.tutor.engine", "deployments.lllm"]),
     ("no such class", set_(_tutor, "engine", "deployments.llm:Nope"), ["tutor.engine", "it has: CTranslate2"]),
     ("no class at all", set_(_tutor, "engine", "deployments.llm"), ["tutor.engine", "module:Class"]),

@@ -125,3 +125,32 @@ class Ready(BaseModel):
 class NotReady(ErrorEnvelope):
     status: Literal["unavailable"] = "unavailable"
     engines: dict[str, Health]
+
+
+class KeyCard(BaseModel):
+    """A key without its secret. Times are in seconds since the epoch."""
+
+    id: str
+    object: Literal["api_key"] = "api_key"
+    prefix: str = Field(description="The first letters of its secret, so that people can tell their keys apart.")
+    tenant: str
+    name: str
+    tier: PriorityName
+    zones: list[str] = Field(description="Empty: every zone.")
+    scopes: list[str]
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    budget_usd: float | None
+    created: int
+    expires: int | None
+    revoked: int | None
+    in_force: bool
+
+
+class NewKey(KeyCard):
+    secret: str = Field(description="The key to send. It is shown this once and kept nowhere.")
+
+
+class KeyList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[KeyCard]

@@ -3,13 +3,16 @@
 import re
 import secrets
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from fastapi import Depends
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Scope
 
 from serve_app.api.service import Service
+from serve_app.policies import access
 from serve_app.types import Caller
 
 WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -18,10 +21,13 @@ TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9
 
 @dataclass(frozen=True, slots=True)
 class Call:
+    """`authorization` are all headers of that name. Until `Access` has looked at them, `caller` may do nothing."""
+
     id: str
     traceparent: str
-    caller: Caller
     host: str | None
+    authorization: tuple[str, ...] = field(default=(), repr=False)
+    caller: Caller = access.NOBODY
 
     def caller_for(self, user: str | None) -> Caller:
         """The caller, on behalf of one of its own users."""
@@ -35,8 +41,8 @@ def read(scope: Scope) -> Call:
     return Call(
         id=request_id if WELL_FORMED_ID.fullmatch(request_id) else f"req_{uuid.uuid4().hex}",
         traceparent=traceparent if TRACEPARENT.fullmatch(traceparent) else _new_traceparent(),
-        caller=Caller(),  # the guard's place: the owner of the key goes here
         host=headers.get("host", "").lower() or None,
+        authorization=tuple(headers.getlist("authorization")),
     )
 
 
@@ -45,6 +51,15 @@ def call_of(request: Request) -> Call:
     call = request.scope["state"]["call"]
     assert isinstance(call, Call)
     return call
+
+
+def needs(scope: str) -> Any:
+    """A dependency for routes that only callers with this scope may use; raises `Forbidden` for others."""
+
+    def check(request: Request) -> None:
+        access.require(call_of(request).caller, scope)
+
+    return Depends(check)
 
 
 def _new_traceparent() -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -111,6 +112,8 @@ class LLM:
         started = time.perf_counter()
         call = _call(context)
         async with _errors_told(call, context):
+            access = self.service.access
+            call = replace(call, caller=await access.caller(call.authorization))
             run = self.service.run(_job(request, call, context, self.service.limits))
             tokens, done = 0, None
             async with contextlib.aclosing(run) as events:
@@ -118,7 +121,8 @@ class LLM:
                     latency_ms = (time.perf_counter() - started) * 1000
                     match event:
                         case Routed(decision):
-                            await context.send_initial_metadata(_answerer(call, decision))
+                            head = (*_answerer(call, decision), *access.rates.headers(call.caller).items())
+                            await context.send_initial_metadata(head)
                         case Delta(text):
                             tokens += event.tokens
                             yield GenerateResponse(text=text, tokens_generated=tokens, latency_ms=latency_ms)

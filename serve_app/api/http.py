@@ -8,17 +8,22 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from serve_app.api import docs, envelope, health, openai, platform
-from serve_app.api.middleware import Faults, HeadAsGet, Identify
+from serve_app.api import admin, docs, envelope, health, openai, platform
+from serve_app.api.middleware import Admit, Faults, HeadAsGet, Identify
 from serve_app.api.service import Service
 
-ROUTERS = [openai.router, platform.router, health.router, docs.router]
-MIDDLEWARE = [Middleware(Identify), Middleware(Faults), Middleware(HeadAsGet)]
+ROUTERS = [openai.router, platform.router, admin.router, health.router, docs.router]
 
 
 def build(service: Service, extra_routes: Sequence[BaseRoute] = ()) -> FastAPI:
     """The ASGI application of a service. `extra_routes` are mounted beside its own."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, middleware=MIDDLEWARE)
+    passed = [
+        Middleware(Identify),
+        Middleware(Faults),
+        Middleware(Admit, access=service.access),
+        Middleware(HeadAsGet),
+    ]
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, middleware=passed)
     app.state.service = service
     app.state.started = int(time.time())
     for router in ROUTERS:

@@ -1,11 +1,14 @@
 """What every request and every answer passes, as plain ASGI."""
 
-from starlette.datastructures import MutableHeaders
+from dataclasses import replace
+
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import logs
 from serve_app.api import calls, envelope
+from serve_app.api.access import Access
 
 
 class Identify:
@@ -30,6 +33,40 @@ class Identify:
             await send(message)
 
         await self.app(scope, receive, named)
+
+
+class Admit:
+    """Finds out who calls before anything else is done, and says in every answer how much that caller has left.
+
+    Only the paths of `OPEN` are for everybody. What a known caller may do is decided by the route that matches
+    (`calls.needs`) and by the guard stage, so that no spelling of a path gets around it.
+    """
+
+    OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/start.js", "/openapi.json"})
+    ASSETS = "/docs/assets/"
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app = app
+        self.access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        self.access.refuse_strangers(Headers(scope=scope))
+        if scope["path"] in self.OPEN or scope["path"].startswith(self.ASSETS):
+            await self.app(scope, receive, send)
+            return
+        call = scope["state"]["call"]
+        caller = await self.access.caller(call.authorization)
+        scope["state"]["call"] = replace(call, caller=caller)
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(self.access.rates.headers(caller))
+            await send(message)
+
+        await self.app(scope, receive, told)
 
 
 class HeadAsGet:

@@ -20,8 +20,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serve_app import metrics
 from serve_app.api import grpc as grpc_door
 from serve_app.api import http
+from serve_app.api.calls import call_of
 from serve_app.api.service import Service
 from serve_app.errors import BadRequest
+from serve_app.policies import access
 
 
 class Doors:
@@ -70,6 +72,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 def _metrics(request: Request) -> Response:
+    access.require(call_of(request).caller, "metrics")
     body, content_type = metrics.exposition(request.headers.get("accept", ""))
     return Response(body, media_type=content_type)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from serve_app.api.access import Access
 from serve_app.policies.limits import Limits
 from serve_app.policies.routing import Health, Router
 from serve_app.types import Handler
@@ -10,9 +11,10 @@ from serve_app.types import Handler
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`run` is the whole pipeline; `health` maps each engine's name to its state at this moment."""
+    """`run` is the whole pipeline; `health` gives each engine's state at this moment; `access` knows who calls."""
 
     run: Handler
     router: Router
     health: Callable[[], Mapping[str, Health]]
     limits: Limits = field(default_factory=Limits)
+    access: Access = field(kw_only=True)

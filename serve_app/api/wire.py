@@ -33,6 +33,7 @@ OneOrMany = Annotated[
     Annotated[T, Tag("one")] | Annotated[list[T], Field(min_length=1), Tag("many")], Discriminator(_one_or_many)
 ]
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Rate = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_whole)]
 Integer64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), BeforeValidator(_whole)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
@@ -208,3 +209,31 @@ class RouteRequest(ChatRequest):
     """The body of `POST /api/v1/ai/route`: a chat request, where even the model may be left out."""
 
     model: Name = "auto"
+
+
+class Administration(Wire):
+    """Bodies that change what others may do: a field that is not known is refused rather than overlooked."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class KeyRequest(Administration):
+    """The body of `POST /api/v1/admin/keys`."""
+
+    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(max_length=128)] = ""
+    tier: Literal["premium", "standard", "batch"] = "standard"
+    zones: Annotated[list[Name], Field(max_length=64)] = []
+    scopes: Annotated[list[Name], Field(min_length=1, max_length=64)] = ["inference"]
+    requests_per_minute: Rate | None = None
+    tokens_per_minute: Rate | None = None
+    budget_usd: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    expires_in_s: Rate | None = None
+
+
+class RotateRequest(Administration):
+    """The body of `POST /api/v1/admin/keys/{id}/rotate`."""
+
+    overlap_s: Annotated[int, Field(ge=0, le=30 * 24 * 3600), BeforeValidator(_whole)] = Field(
+        0, description="For so long the old key stays in force beside the new one."
+    )

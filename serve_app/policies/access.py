@@ -10,10 +10,15 @@ from serve_app.errors import Forbidden
 from serve_app.types import Caller, Kind, Priority
 
 INFERENCE = "inference"
+KIND_SCOPES: Mapping[str, str] = MappingProxyType(
+    {
+        "chat": "chat and text completions, and asking where one would go",
+    }
+)
 SCOPES: Mapping[str, str] = MappingProxyType(
     {
         INFERENCE: "every kind of job, also kinds that a later version adds",
-        "chat": "chat and text completions, and asking where one would go",
+        **KIND_SCOPES,
         "finops": "costs, budgets and alerts",
         "metrics": "`GET /metrics`",
         "admin": "everything, and the keys themselves",
@@ -52,24 +57,15 @@ class AccessRules:
                 raise ValueError("a rate should be at least 1 a minute; leave it out for no limit")
 
 
-def scopes() -> frozenset[str]:
-    """Every scope that a key can have."""
-    return frozenset(SCOPES) | {scope_of(kind) for kind in Kind}
-
-
 def scope_of(kind: Kind) -> str:
     return SCOPE_OF_KIND.get(kind, kind.value)
 
 
 def require(caller: Caller, scope: str) -> None:
-    """Raises `Forbidden` unless the caller has this scope; `admin` has them all."""
-    if not caller.scopes & {scope, "admin"}:
+    """Raises `Forbidden` unless the caller has this scope or one that includes it."""
+    enough = {scope, "admin"} | ({INFERENCE} if scope in KIND_SCOPES else set())
+    if not caller.scopes & enough:
         raise Forbidden(f"This key has no scope '{scope}'. Use one that has it, or ask for it.", code="missing_scope")
-
-
-def require_kind(caller: Caller, kind: Kind) -> None:
-    if INFERENCE not in caller.scopes:
-        require(caller, scope_of(kind))
 
 
 def is_loopback(host: str) -> bool:

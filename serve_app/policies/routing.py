@@ -89,6 +89,10 @@ class Router:
         """Every name that `model` may hold."""
         return [AUTO, *self.catalogue, *self.tables.aliases, *self.tables.zones]
 
+    def hosts(self) -> list[str]:
+        """The host names that belong to zones."""
+        return list(self._hosts)
+
     def decide(
         self, job: Job, health: Mapping[str, Health], switches: Switches = MappingProxyType({})
     ) -> tuple[Candidate, ...]:

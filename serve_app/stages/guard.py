@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-from serve_app.policies.access import require_kind
+from serve_app.policies.access import require, scope_of
 from serve_app.policies.prompting import estimate_tokens
 from serve_app.services.rates import Rates
 from serve_app.types import Chat, Delta, Done, Event, Handler, Job, Routed, Stage
@@ -19,7 +19,7 @@ def guard(rates: Rates) -> Stage:
 
     def stage(handler: Handler) -> Handler:
         async def run(job: Job) -> AsyncGenerator[Event]:
-            require_kind(job.caller, job.kind)
+            require(job.caller, scope_of(job.kind))
             prompt = _prompt_tokens(job)
             taken, used = rates.take(job.caller, prompt + _answer_tokens(job)), 0
             try:

@@ -38,5 +38,6 @@ async def raw(url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def client(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="sk-test", max_retries=0, timeout=5) as client:
+    key = "sk-local-standard"
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=5) as client:
         yield client

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
+from serve_app.api.access import Access
 from serve_app.api.service import Service
 from serve_app.errors import BadRequest, EngineFailed, QueueFull, Unavailable
+from serve_app.policies.access import AccessRules
 from serve_app.policies.limits import Limits
 from serve_app.policies.prompting import Templates
 from serve_app.policies.routing import Health, Model, Router
@@ -29,6 +31,7 @@ ERRORS = {
     "cancelled": asyncio.CancelledError(),
     "bug": ZeroDivisionError("the caller's secret"),
 }
+OPEN = Access(AccessRules(anonymous=True, hosts=("x", "campus.example")))
 USAGE = Usage(prompt_tokens=5, completion_tokens=3, cached_tokens=2, engine_s=0.1, cost_nano_usd=120)
 
 
@@ -46,7 +49,7 @@ class Stub:
     router: Router = field(default_factory=lambda: Router(TABLES, MODELS, Templates()))
 
     def service(self) -> Service:
-        return Service(self.run, self.router, lambda: self.states, self.limits)
+        return Service(self.run, self.router, lambda: self.states, self.limits, access=OPEN)
 
     async def run(self, job: Job) -> AsyncGenerator[Event]:
         self.jobs.append(job)

@@ -147,7 +147,7 @@ async def test_heartbeats_do_not_disturb_the_client(client: AsyncOpenAI) -> None
 
 async def test_the_synchronous_client(url: str) -> None:
     def ask() -> tuple[str, list[str]]:
-        with openai.OpenAI(base_url=f"{url}/v1", api_key="sk-test", max_retries=0) as client:
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="sk-local-standard", max_retries=0) as client:
             whole = client.chat.completions.create(model="auto", messages=said("hi"))
             stream = client.chat.completions.create(model="auto", messages=said("hi"), stream=True)
             return whole.choices[0].message.content, [c.choices[0].delta.content or "" for c in stream]

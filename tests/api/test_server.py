@@ -12,6 +12,7 @@ from serve_app.api.server import Doors
 from serve_app.api.service import Service
 from serve_app.config import load_profile
 from serve_app.types import Delta, Done, Event, Job, Routed
+from tests.api.stub import OPEN
 from tests.cluster.conftest import free_ports
 
 Ports = tuple[int, int]
@@ -28,7 +29,7 @@ def service(pause_s: float = 0.0) -> Service:
             yield Delta("word ")
         yield Done()
 
-    return Service(run, router, lambda: {"tutor": "ready"})  # type: ignore[arg-type]
+    return Service(run, router, lambda: {"tutor": "ready"}, access=OPEN)  # type: ignore[arg-type]
 
 
 @pytest.fixture

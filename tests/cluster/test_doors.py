@@ -21,7 +21,7 @@ SUMS = [("347 더하기 85는 얼마예요?", "432"), ("What is 347 + 85?", "432
 
 @pytest.fixture
 def client(embedded: Service) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{embedded.url}/v1", api_key="any", max_retries=0)
+    return openai.OpenAI(base_url=f"{embedded.url}/v1", api_key="sk-local-standard", max_retries=0)
 
 
 @pytest.mark.parametrize(("question", "answer"), SUMS)

@@ -37,7 +37,7 @@ def test_a_sleeping_model_is_waited_for_when_named(scripted: Service) -> None:
 
 
 def test_failure_in_mid_stream_is_told_honestly(scripted: Service) -> None:
-    client = openai.OpenAI(base_url=f"{scripted.url}/v1", api_key="any", max_retries=0)
+    client = openai.OpenAI(base_url=f"{scripted.url}/v1", api_key="sk-local-standard", max_retries=0)
     stream = client.chat.completions.create(
         model="failing-1", messages=[{"role": "user", "content": CANARY}], stream=True
     )

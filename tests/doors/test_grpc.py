@@ -20,6 +20,7 @@ from serve_app.api.service import Service
 from serve_app.policies.limits import Limits
 from serve_app.policies.routing import Health, Router
 from serve_app.types import Decision, Delta, Done, Event, Handler, Job, Kind, Priority, Routed, Usage
+from tests.api.stub import OPEN
 
 ROUTED = Routed(Decision("tutor", "nano", "3", "onprem", reasons=("zone math", "짧은 이유")))
 ANSWER: list[Event] = [ROUTED, Delta("x = ", tokens=2), Delta("4 맞아요", tokens=3), Done(Usage(4, 6), ("length",))]
@@ -52,7 +53,7 @@ class Engine:
 async def opened(
     run: Handler, health: Callable[[], dict[str, Health]] = lambda: {"tutor": "ready"}, limits: Limits | None = None
 ) -> AsyncIterator[tuple[Any, grpc.aio.Channel, door.Door]]:
-    service = Service(run, cast(Router, None), health, limits or Limits())
+    service = Service(run, cast(Router, None), health, limits or Limits(), access=OPEN)
     server = await door.listen(service, "127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield megacity_pb2_grpc.LLMServiceStub(channel), channel, server
@@ -71,7 +72,7 @@ async def refusal(call: Any) -> grpc.aio.AioRpcError:
 async def test_generate() -> None:
     engine = Engine(*ANSWER)
     async with opened(engine.run) as (llm, _, _):
-        metadata = (("x-request-id", "my-id-1"), ("authorization", "Bearer sk"))
+        metadata = (("x-request-id", "my-id-1"), ("authorization", "Bearer sk-local-standard"))
         call = llm.Generate(GenerateRequest(prompt="2 + 2", user_id="u-7"), metadata=metadata, timeout=5)
         answer = await call
         head = dict(await call.initial_metadata())
@@ -282,4 +283,4 @@ async def test_draining_finishes_what_is_in_flight() -> None:
 
 async def test_a_taken_port_is_an_os_error() -> None:
     with pytest.raises(OSError, match="listen"):
-        await door.listen(Service(Engine().run, cast(Router, None), dict), "203.0.113.1", 9)
+        await door.listen(Service(Engine().run, cast(Router, None), dict, access=OPEN), "203.0.113.1", 9)
