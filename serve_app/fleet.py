@@ -13,6 +13,12 @@ from serve_app.host import Host
 from serve_app.policies.routing import Health
 
 HEALTH_PERIOD_S = 1.0
+DOORSTEP = 256
+"""Requests that a replica takes beyond its slots and its room, and a handle beyond that while no replica is awake.
+
+Serve's own queue is first come, first served. So everything has to get as far as the room, where a premium request may
+take the place of a lower one and the others are refused at once; what is on its way in or out needs space meanwhile.
+"""
 
 
 def hosts(engines: Mapping[str, EngineEntry]) -> dict[str, DeploymentHandle]:
@@ -44,7 +50,8 @@ def _host(name: str, entry: EngineEntry) -> serve.Deployment:
         Host,
         name=name,
         ray_actor_options=_actor_options(entry),
-        max_ongoing_requests=entry.slots + entry.waiting,
+        max_ongoing_requests=entry.slots + entry.waiting + DOORSTEP,
+        max_queued_requests=entry.slots + entry.waiting + DOORSTEP,
         graceful_shutdown_timeout_s=30,
         **_scaling(entry),
     )

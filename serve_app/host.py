@@ -11,18 +11,42 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ray.exceptions import RayActorError, RayError, TaskCancelledError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    RpcError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+    RequestCancelledError,
+)
 from ray.serve.handle import DeploymentHandle
 
-from serve_app import logs, metrics
+from serve_app import logs
 from serve_app.config import EngineEntry
 from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
+from serve_app.room import Room
 from serve_app.types import Delta, Done, Event, Handler, Job
 
 Batch = list[Event | MegaCityError]
 
 READ_AHEAD = 1024  # events that an engine may be ahead of its reader
+LOST = (  # a replica, its process or its node is gone, or what it has sent went with it
+    RayActorError,
+    WorkerCrashedError,
+    NodeDiedError,
+    ObjectLostError,
+    RpcError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+)
 
 
 class Host:
@@ -33,8 +57,7 @@ class Host:
     ) -> None:
         config = EngineEntry.model_validate(entry)
         logs.setup()
-        self.name = name
-        self.slots = asyncio.Semaphore(config.slots)
+        self.room = Room(name, config.slots, config.waiting)
         handlers = {role: carrier(role, handle) for role, handle in needs.items()}
         self.engine = config.engine_class()(config.engine_options(), handlers, config.slots)
         await self.engine.load()
@@ -42,16 +65,15 @@ class Host:
     async def run(self, job: Job) -> AsyncGenerator[Batch]:
         """Answer one job in batches of events; the last batch ends with a `Done` or an error."""
         logs.bind(request_id=job.id, trace_id=logs.trace_id(job.traceparent))
-        waiting = metrics.ENGINE_WAITING.labels(self.name)
-        with waiting.track_inprogress():
-            await self.slots.acquire()
         try:
-            with metrics.ENGINE_BUSY.labels(self.name).track_inprogress():
-                async with contextlib.aclosing(pile_up(self._timed(job))) as batches:
-                    async for batch in batches:
-                        yield batch
-        finally:
-            self.slots.release()
+            async with self.room.slot(job), contextlib.aclosing(pile_up(self._timed(job))) as batches:
+                async for batch in batches:
+                    yield batch
+        except MegaCityError as refusal:
+            yield [refusal]
+
+    async def awake(self) -> None:
+        """Being asked is enough: a replica is started for it if there is none."""
 
     async def _timed(self, job: Job) -> AsyncGenerator[Event]:
         started = time.perf_counter()
@@ -123,11 +145,13 @@ def carrier(engine: str, handle: DeploymentHandle) -> Handler:
                     if isinstance(item, MegaCityError):
                         raise item
                     yield item
-        except (RequestCancelledError, TaskCancelledError) as error:
-            raise asyncio.CancelledError from error
+        except (asyncio.CancelledError, RequestCancelledError, TaskCancelledError) as error:
+            if _cancelled_here():
+                raise asyncio.CancelledError from error
+            raise Unavailable(f"engine {engine} dropped the request; try again") from error
         except BackPressureError as error:
             raise QueueFull(f"engine {engine} has no room for another request; try again shortly") from error
-        except (RayActorError, DeploymentUnavailableError) as error:
+        except LOST as error:
             raise Unavailable(f"engine {engine} was lost; try again") from error
         except RayError as error:
             logs.fault("carrier_failed", error)
@@ -136,3 +160,28 @@ def carrier(engine: str, handle: DeploymentHandle) -> Handler:
             batches.cancel()
 
     return run
+
+
+def _cancelled_here() -> bool:
+    """Whether it was this process that gave up, and not the other side."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def waker(hosts: Mapping[str, DeploymentHandle]) -> Callable[[str], None]:
+    """A function that has a sleeping engine started: it waits for nothing, and asks once at a time per engine."""
+    asked: dict[str, asyncio.Task[None]] = {}
+
+    async def ask(engine: str) -> None:
+        try:
+            await hosts[engine].options(method_name="awake").remote()
+        except (RayError, RayServeException) as error:  # the next request asks again
+            logs.fault("wake_failed", error)
+        finally:
+            del asked[engine]
+
+    def wake(engine: str) -> None:
+        if engine not in asked:
+            asked[engine] = asyncio.create_task(ask(engine))
+
+    return wake

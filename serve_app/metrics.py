@@ -75,7 +75,7 @@ PROMPT_TOKENS = _counter("megacity_prompt_tokens_total", "Tokens read.", "model"
 COMPLETION_TOKENS = _counter("megacity_completion_tokens_total", "Tokens written.", "model")
 IN_FLIGHT = _gauge("megacity_requests_in_flight", "Requests that are being answered.", "door")
 ENGINE_BUSY = _gauge("megacity_engine_slots_busy", "Slots of an engine that are in use.", "engine")
-ENGINE_WAITING = _gauge("megacity_engine_waiting", "Requests that wait for a slot of an engine.", "engine")
+ENGINE_WAITING = _gauge("megacity_engine_waiting", "Requests that wait for a slot of an engine.", "engine", "priority")
 TTFT = _histogram("megacity_time_to_first_token_seconds", "Time to the first token or artifact.",
                   (*FIRST_TOKEN_S, 20.0, 40.0, 80.0), "kind", "model")
 TPOT = _histogram("megacity_time_per_output_token_seconds", "Time per token after the first ones.",
