@@ -60,7 +60,7 @@ class Ingress:
         stages = [observe, guard(rates), plan(router, lambda: self.health), meter(self.ledger, config.tariff())]
         handler = compose(stages, dispatch(engines))
         access = Access(config.access, keys, rates, router.hosts())
-        self.service = Service(handler, router, lambda: self.health, config.limits, access=access)
+        self.service = Service(handler, router, lambda: self.health, config.limits, access=access, ledger=self.ledger)
         self.watch = asyncio.create_task(fleet.watch(self.health))
         self.drain_s = config.ingress.drain_s
         http, grpc = config.ingress.http, config.ingress.grpc

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="megacity", description="One router in front of every engine, on Ray Serve.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_up, _add_demo, _add_check, _add_route, _add_status, _add_keys):
+    for add in (_add_up, _add_demo, _add_check, _add_route, _add_status, _add_keys, _add_costs):
         add(commands)
     return parser
 
@@ -185,6 +185,23 @@ def _status(options: argparse.Namespace) -> int:
     for process in state.get("processes", []):
         print(f"  {process['name']:<34} {process['pss_mb']:>8.1f} MB")
     return 0 if state["status"] == "ready" else 1
+
+
+def _add_costs(commands: Any) -> None:
+    from serve_app.commands.costs import add_options
+
+    costs = _command(commands, "costs", _costs, "show what requests have used and cost")
+    costs.add_argument("--profile", default="embedded", metavar="NAME|FILE", help="whose store (default: embedded)")
+    add_options(costs)
+
+
+def _costs(options: argparse.Namespace) -> int:
+    from serve_app.commands.costs import run
+    from serve_app.config import load_profile
+
+    result = run(options, load_profile(options.profile).settings)
+    _print_json(result) if options.json else print(result)
+    return 0
 
 
 def _keys(options: argparse.Namespace) -> int:

@@ -127,6 +127,32 @@ class NotReady(ErrorEnvelope):
     engines: dict[str, Health]
 
 
+class CostRow(BaseModel):
+    """What one group of requests used and cost; it is named under the key of the grouping, `null` if it has no name."""
+
+    model: str | None = None
+    tenant: str | None = None
+    user: str | None = None
+    zone: str | None = None
+    engine: str | None = None
+    key: str | None = None
+    node_class: str | None = None
+    day: str | None = None
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    engine_s: float = Field(description="Time in which these requests held slots of engines.")
+    cost_usd: float = Field(description="Exact to nine decimals.")
+    saved_usd: float = Field(description="What answers from the cache would have cost.")
+
+
+class CostReport(BaseModel):
+    group_by: str
+    data: list[CostRow]
+    total_usd: float
+
+
 class KeyCard(BaseModel):
     """A key without its secret. Times are in seconds since the epoch."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from serve_app.api.access import Access
 from serve_app.policies.limits import Limits
 from serve_app.policies.routing import Health, Router
+from serve_app.services.ledger import Ledger
 from serve_app.types import Handler
 
 
@@ -18,3 +19,4 @@ class Service:
     health: Callable[[], Mapping[str, Health]]
     limits: Limits = field(default_factory=Limits)
     access: Access = field(kw_only=True)
+    ledger: Ledger | None = None

@@ -63,6 +63,7 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
         "/v1/chat/completions",
         "/v1/completions",
         "/api/v1/ai/route",
+        "/api/v1/finops/costs",
         "/api/v1/admin/keys",
         "/api/v1/admin/keys/{key_id}",
         "/api/v1/admin/keys/{key_id}/rotate",
