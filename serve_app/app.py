@@ -12,20 +12,22 @@ from serve_app.api.access import Access
 from serve_app.api.server import Doors
 from serve_app.api.service import Service
 from serve_app.config import Settings
-from serve_app.host import Batch, carrier, pile_up
+from serve_app.host import Batch, carrier, pile_up, waker
 from serve_app.pipeline import compose
 from serve_app.policies.routing import Health
+from serve_app.policies.versions import Switch
 from serve_app.services.home import home
 from serve_app.services.keys import Keys, server_secret
 from serve_app.services.ledger import Ledger
 from serve_app.services.rates import Rates
 from serve_app.services.store import Store
+from serve_app.services.versions import Registry, follow
 from serve_app.stages.dispatch import dispatch
 from serve_app.stages.guard import guard
 from serve_app.stages.meter import meter
 from serve_app.stages.observe import observe
 from serve_app.stages.plan import plan
-from serve_app.types import Decision, Job
+from serve_app.types import Candidate, Decision, Job
 
 
 def build(args: Settings) -> serve.Application:
@@ -57,11 +59,26 @@ class Ingress:
         await exposure.check(config, keys)
         self.ledger = Ledger(self.store, config.store.required)
         self.ledger.open()
-        stages = [observe, guard(rates), plan(router, lambda: self.health), meter(self.ledger, config.tariff())]
-        handler = compose(stages, dispatch(engines))
+        self.registry = Registry(self.store, config.versions())
+        self.switches: dict[str, Switch] = {}
+        self.router = router
+        stages = [observe, guard(rates), plan(self.candidates), meter(self.ledger, config.tariff())]
+        handler = compose(stages, dispatch(engines, lambda: self.health, waker(hosts)))
         access = Access(config.access, keys, rates, router.hosts())
-        self.service = Service(handler, router, lambda: self.health, config.limits, access=access, ledger=self.ledger)
-        self.watch = asyncio.create_task(fleet.watch(self.health))
+        self.service = Service(
+            handler,
+            router,
+            lambda: self.health,
+            config.limits,
+            access=access,
+            ledger=self.ledger,
+            registry=self.registry,
+            switches=lambda: self.switches,
+        )
+        self.watchers = [
+            asyncio.create_task(fleet.watch(self.health)),
+            asyncio.create_task(follow(self.registry, self.switches)),
+        ]
         self.drain_s = config.ingress.drain_s
         http, grpc = config.ingress.http, config.ingress.grpc
         self.doors = Doors(self.service, (http.host, http.port), (grpc.host, grpc.port))
@@ -73,7 +90,11 @@ class Ingress:
             yield batch
 
     async def decide(self, job: Job) -> Decision:
-        return self.service.router.decide(job, self.health)[0].decision
+        return self.candidates(job)[0].decision
+
+    def candidates(self, job: Job) -> tuple[Candidate, ...]:
+        """Who may answer, best first, as things are at this moment."""
+        return self.router.decide(job, self.health, self.switches)
 
     async def models(self) -> list[str]:
         return self.service.router.names()

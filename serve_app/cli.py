@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="megacity", description="One router in front of every engine, on Ray Serve.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_up, _add_demo, _add_check, _add_route, _add_status, _add_keys, _add_costs):
+    for add in (_add_up, _add_demo, _add_check, _add_route, _add_status, _add_keys, _add_costs, _add_models):
         add(commands)
     return parser
 
@@ -79,6 +79,14 @@ def _add_keys(commands: Any) -> None:
     keys = _command(commands, "keys", _keys, "create, list, rotate and revoke API keys")
     keys.add_argument("--profile", default="embedded", metavar="NAME|FILE", help="whose store (default: embedded)")
     add_actions(keys)
+
+
+def _add_models(commands: Any) -> None:
+    from serve_app.commands.models import add_actions
+
+    models = _command(commands, "models", _models, "show and switch the versions of models")
+    models.add_argument("--profile", default="embedded", metavar="NAME|FILE", help="whose store (default: embedded)")
+    add_actions(models)
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Any:
@@ -206,6 +214,15 @@ def _costs(options: argparse.Namespace) -> int:
 
 def _keys(options: argparse.Namespace) -> int:
     from serve_app.commands.keys import run
+    from serve_app.config import load_profile
+
+    result = run(options, load_profile(options.profile).settings)
+    _print_json(result) if options.json else print(result)
+    return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    from serve_app.commands.models import run
     from serve_app.config import load_profile
 
     result = run(options, load_profile(options.profile).settings)

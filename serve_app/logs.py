@@ -42,6 +42,7 @@ class Fields(TypedDict, total=False):
     key: str
     tenant: str
     by: str
+    version: str
     signal: str
     pid: int
     count: int

@@ -173,6 +173,23 @@ class KeyCard(BaseModel):
     in_force: bool
 
 
+class VersionCard(BaseModel):
+    """A model's versions, and which are in force. `previous` is what a rollback returns to."""
+
+    id: str
+    object: Literal["model.versions"] = "model.versions"
+    versions: list[str]
+    active: str
+    canary: str | None
+    share: float = Field(description="The canary's part of the callers, from 0 to 1.")
+    previous: str | None
+
+
+class VersionList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[VersionCard]
+
+
 class NewKey(KeyCard):
     secret: str = Field(description="The key to send. It is shown this once and kept nowhere.")
 

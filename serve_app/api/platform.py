@@ -21,7 +21,7 @@ async def decide_route(
 ) -> answers.RouteDecision:
     """Where a chat request would go and why, without running it."""
     job = jobs.chat_job(body, call, service.limits)
-    decision = service.router.decide(job, service.health())[0].decision
+    decision = service.router.decide(job, service.health(), service.switches())[0].decision
     return answers.RouteDecision(
         engine=decision.engine,
         model=decision.model,

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from serve_app.api.access import Access
 from serve_app.policies.limits import Limits
 from serve_app.policies.routing import Health, Router
+from serve_app.policies.versions import Switches
 from serve_app.services.ledger import Ledger
+from serve_app.services.versions import Registry
 from serve_app.types import Handler
 
 
@@ -20,3 +22,5 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     access: Access = field(kw_only=True)
     ledger: Ledger | None = None
+    registry: Registry | None = None
+    switches: Callable[[], Switches] = dict

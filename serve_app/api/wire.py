@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-LARGEST_BIAS = 100
+from serve_app.policies.limits import RANGES
+
+LARGEST_BIAS = RANGES["logit_bias"].most
+
+
+def _within(name: str) -> Any:
+    return Field(ge=RANGES[name].least, le=RANGES[name].most)
+
+
+def _as_long_as(name: str) -> Any:
+    return Field(min_length=int(RANGES[name].least), max_length=int(RANGES[name].most))
 
 
 def _whole(value: object) -> object:
@@ -33,11 +43,11 @@ OneOrMany = Annotated[
     Annotated[T, Tag("one")] | Annotated[list[T], Field(min_length=1), Tag("many")], Discriminator(_one_or_many)
 ]
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
-Rate = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_whole)]
-Integer64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), BeforeValidator(_whole)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
-StopString = Annotated[str, Field(min_length=1, max_length=256)]
+Rate = Annotated[int, _within("requests_per_minute"), BeforeValidator(_whole)]
+Integer64 = Annotated[int, _within("seed"), BeforeValidator(_whole)]
+Penalty = Annotated[float, _within("frequency_penalty")]
+Name = Annotated[str, _as_long_as("model")]
+StopString = Annotated[str, _as_long_as("stop")]
 
 
 class Wire(BaseModel):
@@ -65,8 +75,8 @@ class Generation(Wire):
     stream_options: StreamOptions | None = None
     n: Count | None = None
     max_tokens: Count | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    temperature: Annotated[float, _within("temperature")] | None = None
+    top_p: Annotated[float, _within("top_p")] | None = None
     seed: Integer64 | None = None
     stop: OneOrMany[StopString] | None = None
     frequency_penalty: Penalty | None = None
@@ -182,7 +192,7 @@ class ChatRequest(Generation):
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Count | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: Annotated[list[Tool], _as_long_as("tools")] | None = None
     tool_choice: (
         Annotated[
             Annotated[Literal["none", "auto", "required"], Tag("name")] | Annotated[ToolChoice, Tag("object")],
@@ -192,7 +202,7 @@ class ChatRequest(Generation):
     ) = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20), BeforeValidator(_whole)] | None = None
+    top_logprobs: Annotated[int, _within("top_logprobs"), BeforeValidator(_whole)] | None = None
     modalities: list[Literal["text", "audio"]] | None = None
 
 
@@ -202,7 +212,7 @@ class CompletionRequest(Generation):
     prompt: OneOrMany[str]
     echo: bool | None = None
     suffix: str | None = None
-    logprobs: Annotated[int, Field(ge=0, le=5), BeforeValidator(_whole)] | None = None
+    logprobs: Annotated[int, _within("logprobs"), BeforeValidator(_whole)] | None = None
 
 
 class RouteRequest(ChatRequest):
@@ -231,9 +241,21 @@ class KeyRequest(Administration):
     expires_in_s: Rate | None = None
 
 
+class VersionRequest(Administration):
+    """The body of `POST /api/v1/admin/models/{model}/activate`."""
+
+    version: Name
+
+
+class CanaryRequest(VersionRequest):
+    """The body of `POST /api/v1/admin/models/{model}/canary`."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = Field(description="The part of the callers, from 0 to 1.")
+
+
 class RotateRequest(Administration):
     """The body of `POST /api/v1/admin/keys/{id}/rotate`."""
 
-    overlap_s: Annotated[int, Field(ge=0, le=30 * 24 * 3600), BeforeValidator(_whole)] = Field(
+    overlap_s: Annotated[int, _within("overlap_s"), BeforeValidator(_whole)] = Field(
         0, description="For so long the old key stays in force beside the new one."
     )
