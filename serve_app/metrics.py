@@ -76,6 +76,13 @@ COMPLETION_TOKENS = _counter("megacity_completion_tokens_total", "Tokens written
 IN_FLIGHT = _gauge("megacity_requests_in_flight", "Requests that are being answered.", "door")
 ENGINE_BUSY = _gauge("megacity_engine_slots_busy", "Slots of an engine that are in use.", "engine")
 ENGINE_WAITING = _gauge("megacity_engine_waiting", "Requests that wait for a slot of an engine.", "engine", "priority")
+ATTEMPTS = _counter("megacity_dispatch_attempts_total", "Runs of an engine; outcome is ok, cancelled or an error code.",
+                    "engine", "outcome")
+RETRIES = _counter("megacity_dispatch_retries_total", "Runs that were tried again after an engine had failed.",
+                   "engine", "reason")
+RETRIES_DENIED = _counter("megacity_dispatch_retries_denied_total", "Retries that the budget did not allow.", "engine")
+BREAKER_OPEN = _gauge("megacity_breaker_open", "Ingress processes that avoid an engine because it keeps failing.",
+                      "engine")
 TTFT = _histogram("megacity_time_to_first_token_seconds", "Time to the first token or artifact.",
                   (*FIRST_TOKEN_S, 20.0, 40.0, 80.0), "kind", "model")
 TPOT = _histogram("megacity_time_per_output_token_seconds", "Time per token after the first ones.",

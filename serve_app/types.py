@@ -124,10 +124,14 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to answer a job. `instructions` is the text of the decision's template, if it has one."""
+    """One way to answer a job. `instructions` is the text of the decision's template, if it has one.
+
+    `wakes` is the engine that sleeps while this candidate stands in for its model.
+    """
 
     decision: Decision
     instructions: str | None = None
+    wakes: str | None = None
 
     def apply(self, job: "Job") -> "Job":
         """The job as this candidate's engine is to see it: the instructions come before the caller's own messages."""

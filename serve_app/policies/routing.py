@@ -56,6 +56,7 @@ Versions = Mapping[str, Mapping[str, Model]]
 class _Choice:
     model: Model
     reasons: tuple[str, ...]
+    wakes: str | None = None
 
     def noting(self, note: str) -> "_Choice":
         return replace(self, reasons=(*self.reasons, note))
@@ -347,7 +348,8 @@ def _by_health(choices: list[_Choice], health: Mapping[str, Health]) -> list[_Ch
         return [waking[0].noting(f"{waking[0].model.id} is waking"), *waking[1:]]
     second = next((choice for choice in ready if choice.model.id == best.model.stand_in), ready[0])
     why = "is waking" if state == "waking" else "is down"
-    stand_in = _Choice(second.model, (*best.reasons, f"{best.model.id} {why}; {second.model.id} stands in"))
+    reasons = (*best.reasons, f"{best.model.id} {why}; {second.model.id} stands in")
+    stand_in = _Choice(second.model, reasons, best.model.engine if state == "waking" else None)
     return [stand_in, *(choice for choice in ready if choice is not second), *waking]
 
 
@@ -370,4 +372,4 @@ def _candidate(
         alternatives=tuple(other.model.id for other in ordered if other.model.id != model.id),
         zone=zone,
     )
-    return Candidate(decision, instruction.text if instruction else None)
+    return Candidate(decision, instruction.text if instruction else None, choice.wakes)

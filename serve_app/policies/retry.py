@@ -1,0 +1,106 @@
+"""Whether to try again: which failures, how much of it in all, and which engines to leave alone for a while.
+
+A retry helps against a single fault and makes a general one worse. So retries are at most a tenth of the requests of
+the last ten seconds (Google's SRE book, chapter 22, advises the same share), and an engine that keeps failing goes to
+the end of every list until one request a second finds it well again.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
+from serve_app.types import Kind
+
+ATTEMPTS = 3
+WINDOW_S = 10
+BUDGET_SHARE = 0.1
+BUDGET_FLOOR = 10
+"""Retries in a window that are allowed however few requests there are."""
+
+FAILURES_IN_A_ROW = 5
+FAILED_SHARE = 0.5
+OUTCOMES_TO_JUDGE = 10
+PROBE_S = 1.0
+
+REPEATABLE = frozenset({Kind.CHAT, Kind.COMPLETION})
+"""Kinds of job that leave nothing behind in their engine, so that a lost run can be repeated."""
+
+Clock = Callable[[], float]
+
+
+def may_retry(kind: Kind, error: MegaCityError) -> bool:
+    """Whether a run that has failed before its first event may go to an engine again."""
+    return isinstance(error, QueueFull) or (kind in REPEATABLE and isinstance(error, Unavailable | EngineFailed))
+
+
+class Window:
+    """How often something happened in the last `WINDOW_S` seconds, counted by the second."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seconds: dict[int, Counter[str]] = {}
+
+    def add(self, what: str) -> None:
+        self._seconds.setdefault(int(self._clock()), Counter())[what] += 1
+
+    def count(self, what: str) -> int:
+        oldest = int(self._clock()) - WINDOW_S
+        for second in [second for second in self._seconds if second <= oldest]:
+            del self._seconds[second]
+        return sum(counts[what] for counts in self._seconds.values())
+
+    def clear(self) -> None:
+        self._seconds.clear()
+
+
+class Budget:
+    """Holds retries to a share of the requests."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._window = Window(clock)
+
+    def request(self) -> None:
+        self._window.add("request")
+
+    def spend(self) -> bool:
+        """Take one retry out of the budget, if it is not exhausted."""
+        allowed = max(BUDGET_FLOOR, int(BUDGET_SHARE * self._window.count("request")))
+        if self._window.count("retry") >= allowed:
+            return False
+        self._window.add("retry")
+        return True
+
+
+class Breaker:
+    """Opens for an engine that fails again and again, or every second time; closes when a probe succeeds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.open = False
+        self._clock = clock
+        self._window = Window(clock)
+        self._in_a_row = 0
+        self._probed = 0.0
+
+    @property
+    def shut(self) -> bool:
+        """Open, and the next probe is not due yet."""
+        return self.open and self._clock() - self._probed < PROBE_S
+
+    def attempted(self) -> None:
+        self._probed = self._clock()
+
+    def succeeded(self) -> None:
+        if self.open:
+            self.open = False
+            self._window.clear()
+        self._in_a_row = 0
+        self._window.add("succeeded")
+
+    def failed(self) -> None:
+        self._in_a_row += 1
+        self._window.add("failed")
+        failed, succeeded = self._window.count("failed"), self._window.count("succeeded")
+        often = failed + succeeded >= OUTCOMES_TO_JUDGE and failed >= FAILED_SHARE * (failed + succeeded)
+        if not self.open and (often or self._in_a_row >= FAILURES_IN_A_ROW):
+            self.open = True
+            self._probed = self._clock()
