@@ -7,7 +7,6 @@ the group is rolled back and each is done alone. A store that is away (no server
 """
 
 import asyncio
-import queue
 import threading
 import time
 from collections import deque
@@ -57,12 +56,11 @@ class Store:
     def __init__(self, url: str, fault: Fault = lambda *_: None) -> None:
         self.url = sa.make_url(url)
         self._fault = fault
-        self._asked: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
-        self._backlog: deque[_Write] = deque()
+        self._waiting: deque[_Write] = deque()
+        self._stirred = threading.Condition()
         self._engine: Engine | None = None
         self._opening = threading.Lock()
-        self._closing = threading.Event()
-        self._given_up = False
+        self._closing = self._given_up = False
         self._writer = threading.Thread(target=self._run, name="store", daemon=True)
         self._writer.start()
 
@@ -78,15 +76,15 @@ class Store:
     def submit(self, work: Work[T]) -> Future[T]:
         """As `write`, for those who must learn the end even if they are cancelled while they wait."""
         answer: Future[T] = Future()
-        if self._closing.is_set():
+        if self._closing:
             answer.set_exception(Unavailable(AWAY))
         else:
-            self._asked.put(_Write(work, answer))
+            self._add(_Write(work, answer))
         return answer
 
     def post(self, work: Work[Any]) -> None:
         """Have `work` done without waiting, however long the store may be away."""
-        self._asked.put(_Write(work, None))
+        self._add(_Write(work, None))
 
     async def read(self, work: Work[T]) -> T:
         """What `work` returns; it must only read. Raises `Unavailable`."""
@@ -94,8 +92,9 @@ class Store:
 
     async def close(self, grace_s: float = 5.0) -> None:
         """Accept nothing new and do what waits; what is not done in `grace_s` seconds is given up."""
-        self._closing.set()
-        self._asked.put(None)
+        with self._stirred:
+            self._closing = True
+            self._stirred.notify()
         await asyncio.to_thread(self._writer.join, grace_s)
         self._given_up = True
         if self._engine is not None:
@@ -111,29 +110,28 @@ class Store:
             self._fault("store_away", error)
             raise Unavailable(AWAY) from error
 
+    def _add(self, write: _Write) -> None:
+        with self._stirred:
+            self._waiting.append(write)
+            self._stirred.notify()
+
     def _run(self) -> None:
-        last = False
-        while not self._given_up and not (last and not self._backlog):
-            group, ended = self._take()
-            last = last or ended
+        while (group := self._take()) and not self._given_up:
             if not self._commit(group):
                 time.sleep(RETRY_S)
 
-    def _take(self) -> tuple[list[_Write], bool]:
-        """What waits, at most a group, the backlog first; and whether nothing more will come."""
+    def _take(self) -> list[_Write]:
+        """The longest waiting writes, as soon as there are any; none at the end."""
         group: list[_Write] = []
-        while self._backlog and len(group) < LARGEST_GROUP:
-            group.append(self._backlog.popleft())
-        while len(group) < LARGEST_GROUP:
-            try:
-                write = self._asked.get(block=not group)
-            except queue.Empty:
-                break
-            if write is None:
-                return group, True
-            if write.answer is None or write.answer.set_running_or_notify_cancel():
-                group.append(write)
-        return group, False
+        with self._stirred:
+            while not group and (self._waiting or not self._closing):
+                if not self._waiting:
+                    self._stirred.wait()
+                while self._waiting and len(group) < LARGEST_GROUP:
+                    write = self._waiting.popleft()
+                    if write.answer is None or write.answer.set_running_or_notify_cancel():
+                        group.append(write)
+        return group
 
     def _commit(self, group: list[_Write]) -> bool:
         """Do the writes in one transaction and answer them. False if the store is away."""
@@ -165,16 +163,17 @@ class Store:
         return True
 
     def _postpone(self, group: list[_Write], error: Exception, sent: bool) -> None:
-        """Refuse those who wait; what was posted stays first in line."""
+        """Refuse everybody who waits for an answer; what was posted stays in line."""
         self._fault("store_away", error)
         refusal = Unsure if sent and self.dialect != "sqlite" else Unavailable  # SQLite rolls a failed commit back
-        for write in group:
-            if write.answer is not None:
-                write.answer.set_exception(refusal(AWAY))
-        self._backlog.extendleft(write for write in reversed(group) if write.answer is None)
-        while len(self._backlog) > LARGEST_BACKLOG:
-            self._backlog.pop()
-            self._fault("write_given_up", error)
+        _refuse(group, refusal)
+        with self._stirred:
+            asked = [write for write in self._waiting if write.answer and write.answer.set_running_or_notify_cancel()]
+            posted = [write for write in (*group, *self._waiting) if write.answer is None]
+            self._waiting = deque(posted[:LARGEST_BACKLOG])
+        _refuse(asked, Unavailable)
+        if len(posted) > LARGEST_BACKLOG:
+            self._fault("writes_given_up", error)
 
     def _opened(self) -> Engine:
         with self._opening:
@@ -209,6 +208,12 @@ def _begin_sqlite(connection: Connection) -> None:
     """Take the write lock at once: one that is asked for in mid-transaction cannot be waited for."""
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _refuse(group: list[_Write], refusal: type[Unavailable]) -> None:
+    for write in group:
+        if write.answer is not None:
+            write.answer.set_exception(refusal(AWAY))
 
 
 def _is_away(error: Exception) -> bool:
