@@ -182,11 +182,12 @@ class Usage:
 class Routed:
     """The first event of every run: who answers, so that a door can say it before the first byte.
 
-    `cache` is `hit`, `miss` or `bypass`.
+    `cache` is `hit`, `miss` or `bypass`; `attempts` is how many engines were tried until this one answered.
     """
 
     decision: Decision
     cache: str = "bypass"
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,7 @@ class _Statements:
             index_elements=["id"],
             set_={"reserved_nano": ACCOUNTS.c.reserved_nano + new.reserved_nano, "limit_nano": new.limit_nano},
             where=ACCOUNTS.c.spent_nano + ACCOUNTS.c.reserved_nano + new.reserved_nano <= new.limit_nano,
-        )
+        ).returning(ACCOUNTS.c.id)
         owner = insert(OWNERS)
         self._renew = owner.on_conflict_do_update(index_elements=["id"], set_={"seen_ms": owner.excluded.seen_ms})
 
@@ -230,7 +230,7 @@ class _Statements:
 
     def _held(self, connection: Connection, row: Row, limit_nano: int) -> bool:
         new = {"id": row.account, "limit_nano": limit_nano, "reserved_nano": row.reserved_nano, "spent_nano": 0}
-        return row.reserved_nano <= limit_nano and connection.execute(self._hold, new).rowcount == 1
+        return row.reserved_nano <= limit_nano and connection.scalar(self._hold, new) is not None
 
     def _free(self, connection: Connection, account: str | None, held: int, spent: int) -> None:
         """Turn a hold into what was really spent."""

@@ -63,7 +63,7 @@ class _Dispatch:
                     async for event in events:
                         if not begun:
                             begun = True
-                            yield Routed(_noted(candidate, notes))
+                            yield Routed(_noted(candidate, notes), attempts=len(tried))
                         yield event
                 return
             except MegaCityError as error:

@@ -71,9 +71,9 @@ class _Bill:
 
     def see(self, event: Event) -> Event:
         match event:
-            case Routed(decision, cache):
+            case Routed(decision, cache, attempts):
                 self.decision, self.hit = decision, cache == "hit"
-                self.attempts += not self.hit
+                self.attempts = 0 if self.hit else attempts
             case Delta():
                 self.first = self.first or time.perf_counter()
                 self.tokens += event.tokens
