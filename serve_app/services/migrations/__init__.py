@@ -8,8 +8,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-HEAD = "0002"
 FOLDER = Path(__file__).parent
+HEAD = max(path.stem for path in FOLDER.glob("versions/[0-9]*.py")).partition("_")[0]  # files are NUMBER_what.py
 LOCK = 0x6D656761  # "mega": any number will do, as long as every replica uses the same
 
 
