@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help run demo test test-faults lint bench lock proto nano-tutor nano-tutor-eval clean
+.PHONY: help run demo test test-faults lint bench lock limits proto nano-tutor nano-tutor-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -38,6 +38,9 @@ nano-tutor: $(VENV)/.train  ## train the nano tutor anew (hours on a CPU)
 
 proto: $(VENV)/.test  ## generate the gRPC code from serve_app/api/proto/megacity.proto
 	@$(BIN)/python -m tools.proto
+
+limits: $(VENV)/.test  ## write docs/limits.md from the table in serve_app/policies/limits.py
+	@$(BIN)/python -m tools.limits
 
 lock: $(VENV)/.test  ## resolve the dependencies anew
 	@$(BIN)/pip install --quiet uv

@@ -24,6 +24,7 @@ from serve_app.api.calls import call_of
 from serve_app.api.service import Service
 from serve_app.errors import BadRequest
 from serve_app.policies import access
+from serve_app.policies.limits import RANGES
 
 
 class Doors:
@@ -62,7 +63,24 @@ class _HttpServer(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP/1.1 whose answer to what is not HTTP at all is in the envelope, too."""
+    """HTTP/1.1 with a bound on what comes before a body, whose answer to what is not HTTP is in the envelope, too."""
+
+    head_bytes = 0
+    in_head = True
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.head_bytes = self.head_bytes + len(data) if self.in_head else 0
+        if self.head_bytes > RANGES["request_head"].most and not self.transport.is_closing():
+            self.send_400_response(f"The headers are longer than {RANGES['request_head'].most:.0f} bytes.")
+
+    def on_message_begin(self) -> None:
+        self.in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         body = orjson.dumps(BadRequest(msg, code="malformed_http").envelope())

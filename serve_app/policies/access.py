@@ -113,11 +113,11 @@ def _is_ours(host: str, allowed: set[str]) -> bool:
     return is_loopback(name) or any(".".join(labels[i:]) in allowed for i in range(len(labels)))
 
 
-def _authority(url: str) -> tuple[str, int] | None:
+def _authority(url: str) -> tuple[str, int | None] | None:
     """Host and port of a URL or of `//host:port`; `None` for `null` and what is none."""
     try:
         parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        port = parts.port  # the scheme's own is left out in `Origin` and in `Host` alike
     except ValueError:
         return None
     if not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
