@@ -58,7 +58,8 @@ async def _of_the_framework(_: Request, error: Exception) -> Response:
     return response(kind(message), error.headers)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     """A path or query parameter of the wrong type; bodies are checked in `body.py`."""
     assert isinstance(error, RequestValidationError)
-    return response(validation.bad_request([{**e, "loc": e["loc"][1:]} for e in error.errors()], None))
+    given = {**request.path_params, **request.query_params}
+    return response(validation.bad_request([{**e, "loc": e["loc"][1:]} for e in error.errors()], given))
