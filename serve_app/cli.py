@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ def _add_up(commands: Any) -> None:
 def _add_demo(commands: Any) -> None:
     demo = _command(commands, "demo", _demo, "send one real request to every engine of a running service")
     demo.add_argument("--url", default=DEFAULT_URL)
+    demo.add_argument("--key", help="an API key (default: MEGACITY_API_KEY, or none)")
 
 
 def _add_check(commands: Any) -> None:
@@ -255,7 +257,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     from serve_app.demo import demo
 
-    results = asyncio.run(demo(options.url, quiet=options.json))
+    results = asyncio.run(demo(options.url, options.key or os.environ.get("MEGACITY_API_KEY"), quiet=options.json))
     if options.json:
         _print_json(results)
     return 0 if all(result["ok"] for result in results) else 1

@@ -10,10 +10,10 @@ from serve_app.errors import MegaCityError
 Try = Callable[[MegaCity], Awaitable[str]]
 
 
-async def demo(url: str, quiet: bool = False) -> list[dict[str, Any]]:
+async def demo(url: str, key: str | None = None, quiet: bool = False) -> list[dict[str, Any]]:
     """Run every trial and report each as a dict with `ok`, `ms` and what came back."""
     results = []
-    async with MegaCity(url) as city:
+    async with MegaCity(url, key) as city:
         for title, trial in TRIALS:
             result = await _run(title, trial, city)
             results.append(result)
