@@ -18,10 +18,12 @@ from serve_app.policies.routing import Health
 from serve_app.policies.versions import Switch
 from serve_app.services.home import home
 from serve_app.services.keys import Keys, server_secret
+from serve_app.services.kv import open_kv
 from serve_app.services.ledger import Ledger
 from serve_app.services.rates import Rates
 from serve_app.services.store import Store
 from serve_app.services.versions import Registry, follow
+from serve_app.stages.cache import cache
 from serve_app.stages.dispatch import dispatch
 from serve_app.stages.guard import guard
 from serve_app.stages.meter import meter
@@ -55,14 +57,17 @@ class Ingress:
         router = config.router()
         engines = {name: carrier(name, handle) for name, handle in hosts.items()}
         self.store = Store(config.store.url, logs.fault)
-        keys, rates = Keys(self.store, server_secret(home())), Rates(config.ingress.replicas)
+        secret = server_secret(home())
+        keys, rates = Keys(self.store, secret), Rates(config.ingress.replicas)
         await exposure.check(config, keys)
         self.ledger = Ledger(self.store, config.store.required)
         self.ledger.open()
         self.registry = Registry(self.store, config.versions())
         self.switches: dict[str, Switch] = {}
         self.router = router
-        stages = [observe, guard(rates), plan(self.candidates), meter(self.ledger, config.tariff())]
+        self.kv = open_kv(config.cache.redis, config.cache.max_mb, logs.fault)
+        answers = cache(self.kv, config.cache, secret, config.routing.tasks)
+        stages = [observe, guard(rates), plan(self.candidates), meter(self.ledger, config.tariff()), answers]
         handler = compose(stages, dispatch(engines, lambda: self.health, waker(hosts)))
         access = Access(config.access, keys, rates, router.hosts())
         self.service = Service(
@@ -105,3 +110,4 @@ class Ingress:
             await self.doors.close(self.drain_s)
             await self.ledger.close()
             await self.store.close()
+            await self.kv.close()

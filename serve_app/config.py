@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 from serve_app.engine import Engine, EngineOptions
 from serve_app.errors import ConfigError
 from serve_app.policies.access import AccessRules, is_loopback
+from serve_app.policies.caching import CacheRules
 from serve_app.policies.limits import Limits
 from serve_app.policies.pricing import Node, Price, Tariff, TokenPrices
 from serve_app.policies.prompting import Templates
@@ -126,7 +127,8 @@ class Settings(Strict):
     ingress: IngressEntry = IngressEntry()
     access: AccessRules = AccessRules()
     limits: Limits = Limits()
-    store: StoreEntry = StoreEntry()
+    store: StoreEntry = Field(default_factory=StoreEntry)
+    cache: CacheRules = CacheRules()
     nodes: dict[str, Node] = {}
 
     def versions(self) -> Versions:

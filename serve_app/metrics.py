@@ -83,6 +83,8 @@ RETRIES = _counter("megacity_dispatch_retries_total", "Runs that were tried agai
 RETRIES_DENIED = _counter("megacity_dispatch_retries_denied_total", "Retries that the budget did not allow.", "engine")
 BREAKER_OPEN = _gauge("megacity_breaker_open", "Ingress processes that avoid an engine because it keeps failing.",
                       "engine")
+CACHE = _counter("megacity_cache_requests_total", "Requests by what the cache did: hit, miss or bypass.",
+                 "kind", "task", "result")
 TTFT = _histogram("megacity_time_to_first_token_seconds", "Time to the first token or artifact.",
                   (*FIRST_TOKEN_S, 20.0, 40.0, 80.0), "kind", "model")
 TPOT = _histogram("megacity_time_per_output_token_seconds", "Time per token after the first ones.",

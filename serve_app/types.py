@@ -95,6 +95,8 @@ class Wish:
     template: str | None = None
     host: str | None = None
     needs: frozenset[str] = frozenset()
+    no_store: bool = False
+    """Neither take the answer from the cache nor keep it there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import re
 import secrets
 import uuid
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Depends
 from starlette.datastructures import Headers
@@ -16,6 +16,7 @@ from serve_app.policies import access
 from serve_app.types import Caller
 
 WELL_FORMED_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+NO_STORE = re.compile(r"\bno-(store|cache)\b", re.IGNORECASE)
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")  # W3C, level 1
 
 
@@ -26,6 +27,7 @@ class Call:
     id: str
     traceparent: str
     host: str | None
+    no_store: bool = False
     authorization: tuple[str, ...] = field(default=(), repr=False)
     caller: Caller = access.NOBODY
 
@@ -42,6 +44,7 @@ def read(scope: Scope) -> Call:
         id=request_id if WELL_FORMED_ID.fullmatch(request_id) else f"req_{uuid.uuid4().hex}",
         traceparent=traceparent if TRACEPARENT.fullmatch(traceparent) else _new_traceparent(),
         host=headers.get("host", "").lower() or None,
+        no_store=any(NO_STORE.search(value) for value in headers.getlist("cache-control")),
         authorization=tuple(headers.getlist("authorization")),
     )
 
@@ -56,7 +59,7 @@ def call_of(request: Request) -> Call:
 def needs(scope: str) -> Any:
     """A dependency for routes that only callers with this scope may use; raises `Forbidden` for others."""
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:
         access.require(call_of(request).caller, scope)
 
     return Depends(check)
@@ -71,3 +74,16 @@ def service_of(request: Request) -> Service:
     service = request.app.state.service
     assert isinstance(service, Service)
     return service
+
+
+async def _call(request: Request) -> Call:
+    return call_of(request)
+
+
+async def _service(request: Request) -> Service:
+    return service_of(request)
+
+
+# Dependencies are coroutines throughout: a plain function would be given to a thread, on every request.
+InCall = Annotated[Call, Depends(_call)]
+TheService = Annotated[Service, Depends(_service)]

@@ -19,12 +19,11 @@ from serve_app.api.proto.megacity_pb2 import GenerateRequest, GenerateResponse
 from serve_app.api.responses import header_text
 from serve_app.api.service import Service
 from serve_app.errors import BadRequest, EngineFailed, MegaCityError
-from serve_app.policies.limits import Limits
+from serve_app.policies.limits import RANGES, Limits
 from serve_app.policies.routing import route_header
 from serve_app.types import (
     Chat,
     Constraints,
-    Decision,
     Delta,
     Done,
     Job,
@@ -33,6 +32,7 @@ from serve_app.types import (
     Priority,
     Routed,
     Sampling,
+    Wish,
 )
 
 LLM_SERVICE = megacity_pb2.DESCRIPTOR.services_by_name["LLMService"].full_name
@@ -56,8 +56,8 @@ PRIORITIES = {
     GenerateRequest.STANDARD: Priority.STANDARD,
     GenerateRequest.BATCH: Priority.BATCH,
 }
-MAX_TEMPERATURE = 2.0
-LONGEST_USER_ID = 512
+MAX_TEMPERATURE = RANGES["temperature"].most
+LONGEST_USER_ID = int(RANGES["user_id"].most)
 ROOM_FOR_THE_REST = 64 * 1024  # bytes of a message beside its prompt, so that a long prompt is refused by name
 HEALTH_PERIOD_S = 1.0
 
@@ -120,8 +120,8 @@ class LLM:
                 async for event in events:
                     latency_ms = (time.perf_counter() - started) * 1000
                     match event:
-                        case Routed(decision):
-                            head = (*_answerer(call, decision), *access.rates.headers(call.caller).items())
+                        case Routed():
+                            head = (*_answerer(call, event), *access.rates.headers(call.caller).items())
                             await context.send_initial_metadata(head)
                         case Delta(text):
                             tokens += event.tokens
@@ -172,7 +172,7 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", limits.max_body_bytes + ROOM_FOR_THE_REST),
-        ("grpc.max_concurrent_streams", 256),
+        ("grpc.max_concurrent_streams", int(RANGES["streams"].most)),
         ("grpc.keepalive_time_ms", 30_000),  # a caller that vanished without a word is noticed, and its run stopped
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
@@ -196,6 +196,7 @@ def _job(request: GenerateRequest, call: Call, context: Any, limits: Limits) -> 
         kind=Kind.CHAT,
         payload=Chat((Message("user", request.prompt),), _sampling(request)),
         caller=call.caller_for(request.user_id),
+        wish=Wish(no_store=call.no_store),
         constraints=Constraints(
             priority=max(call.caller.tier, PRIORITIES.get(request.priority, call.caller.tier)),
             deadline=None if remaining_s is None else time.time() + remaining_s,
@@ -227,11 +228,13 @@ def _sampling(request: GenerateRequest) -> Sampling:
     )
 
 
-def _answerer(call: Call, decision: Decision) -> tuple[tuple[str, str], ...]:
+def _answerer(call: Call, routed: Routed) -> tuple[tuple[str, str], ...]:
+    decision = routed.decision
     return (
         ("x-request-id", call.id),
         ("x-megacity-model", header_text(f"{decision.model}@{decision.version}")),
         ("x-megacity-route", header_text(route_header(decision))),
+        ("x-megacity-cache", routed.cache),
     )
 
 

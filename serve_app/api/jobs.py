@@ -55,6 +55,7 @@ def _wish(body: wire.Generation, needs: frozenset[str], call: Call) -> Wish:
         template=hints.template,
         host=call.host,
         needs=needs,
+        no_store=call.no_store,
     )
 
 

@@ -40,6 +40,7 @@ class Reply(Response):
         self.call = call
         self.created = int(time.time())
         self.decision: Decision | None = None
+        self.cache = "bypass"
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         await while_connected(self.answer(send), receive)
@@ -66,6 +67,7 @@ class Reply(Response):
         return {
             "x-megacity-model": header_text(f"{self.decision.model}@{self.decision.version}"),
             "x-megacity-route": header_text(route_header(self.decision)),
+            "x-megacity-cache": self.cache,
         }
 
 
@@ -78,8 +80,8 @@ class Whole(Reply):
         async with aclosing(self.run) as events:
             async for event in events:
                 match event:
-                    case Routed(decision):
-                        self.decision = decision
+                    case Routed():
+                        self.decision, self.cache = event.decision, event.cache
                     case Delta(text, index):
                         texts[index].append(text)
                     case Done():
@@ -118,7 +120,7 @@ class Streamed(Reply):
         while events := await feed.take():
             for event in events:
                 if isinstance(event, Routed):
-                    self.decision = event.decision
+                    self.decision, self.cache = event.decision, event.cache
             if any(isinstance(event, Delta | Done) for event in events):
                 return events
         return []

@@ -1,0 +1,102 @@
+"""Give the same answer to the same question without asking an engine again. A hit is told as the engine told it."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import replace
+
+from serve_app import metrics
+from serve_app.policies.caching import CacheRules, key_of, may_keep
+from serve_app.services.kv import KV
+from serve_app.types import Delta, Done, Event, Handler, Job, Routed, Stage, Usage
+
+WHOLE = frozenset({"stop", "length"})
+LARGEST_ANSWER = 1024 * 1024  # characters
+
+
+def cache(kv: KV, rules: CacheRules, secret: bytes, tasks: Iterable[str] = ()) -> Stage:
+    """The stage that keeps answers in `kv`, under keys that nobody can make without `secret`."""
+    names = {task.casefold(): task for task in tasks}
+
+    def stage(handler: Handler) -> Handler:
+        async def run(job: Job) -> AsyncGenerator[Event]:
+            key = key_of(job, secret) if may_keep(job, rules) else None
+            found = _read(await kv.get(key)) if key else None
+            task = names.get((job.wish.task or "").casefold(), "none")
+            metrics.CACHE.labels(job.kind, task, "hit" if found else "miss" if key else "bypass").inc()
+            if found:
+                events = _replayed(job, found)
+            elif key:
+                events = _kept(job, handler(job), kv, key, rules.ttl_s)
+            else:
+                events = handler(job)
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    yield event
+
+        return run
+
+    return stage
+
+
+async def _replayed(job: Job, events: list[Event]) -> AsyncGenerator[Event]:
+    yield Routed(job.plan[0].decision, "hit", attempts=0)
+    for event in events:
+        yield event
+
+
+async def _kept(job: Job, events: AsyncGenerator[Event], kv: KV, key: bytes, ttl_s: int) -> AsyncGenerator[Event]:
+    """The events; if they are a whole answer, it is kept before its last event is passed on."""
+    record = _Record(job)
+    async with contextlib.aclosing(events):
+        async for event in events:
+            record.see(event)
+            if isinstance(event, Done) and record.fits:
+                await kv.put(key, record.written(event), ttl_s)
+            yield replace(event, cache="miss") if isinstance(event, Routed) else event
+
+
+class _Record:
+    """What came of a run so far, as long as it may be kept."""
+
+    def __init__(self, job: Job) -> None:
+        self.fits = True
+        self._best = job.plan[0].decision
+        self._characters = 0
+        self._deltas: list[tuple[str, int, int]] = []
+
+    def see(self, event: Event) -> None:
+        """An answer of another model than the key names is not kept, nor is what is no text, too long or cut."""
+        match event:
+            case Routed(decision):
+                self._require((decision.model, decision.version) == (self._best.model, self._best.version))
+            case Delta(text, index, tokens) if self.fits:
+                self._characters += len(text)
+                self._deltas.append((text, index, tokens))
+                self._require(self._characters <= LARGEST_ANSWER)
+            case Done(_, finish):
+                self._require(WHOLE.issuperset(finish))
+            case Delta():
+                pass
+            case _:
+                self._require(False)
+
+    def written(self, done: Done) -> bytes:
+        document = {"deltas": self._deltas, "usage": dataclasses.asdict(done.usage), "finish": done.finish}
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    def _require(self, fits: bool) -> None:
+        self.fits = self.fits and fits
+        if not self.fits:
+            self._deltas.clear()
+
+
+def _read(kept: bytes | None) -> list[Event] | None:
+    """The events of a kept answer. What another version of this service has written may not be readable."""
+    try:
+        document = json.loads(kept or b"null")
+        deltas = [Delta(text, index, tokens) for text, index, tokens in document["deltas"]]
+        return [*deltas, Done(Usage(**document["usage"]), tuple(document["finish"]))]
+    except (ValueError, TypeError, KeyError):
+        return None
