@@ -181,6 +181,14 @@ class _Statements:
             set_={"reserved_nano": ACCOUNTS.c.reserved_nano + new.reserved_nano, "limit_nano": new.limit_nano},
             where=ACCOUNTS.c.spent_nano + ACCOUNTS.c.reserved_nano + new.reserved_nano <= new.limit_nano,
         ).returning(ACCOUNTS.c.id)
+        self._free_held = (
+            sa.update(ACCOUNTS)
+            .where(ACCOUNTS.c.id == sa.bindparam("account"))
+            .values(
+                reserved_nano=ACCOUNTS.c.reserved_nano - sa.bindparam("held"),
+                spent_nano=ACCOUNTS.c.spent_nano + sa.bindparam("spent"),
+            )
+        )
         owner = insert(OWNERS)
         self._renew = owner.on_conflict_do_update(index_elements=["id"], set_={"seen_ms": owner.excluded.seen_ms})
 
@@ -237,11 +245,7 @@ class _Statements:
         if account is None:
             return
         self._lock_accounts(connection)
-        connection.execute(
-            sa.update(ACCOUNTS)
-            .where(ACCOUNTS.c.id == account)
-            .values(reserved_nano=ACCOUNTS.c.reserved_nano - held, spent_nano=ACCOUNTS.c.spent_nano + spent)
-        )
+        connection.execute(self._free_held, {"account": account, "held": held, "spent": spent})
 
     def _lock_accounts(self, connection: Connection) -> None:
         """Groups of several replicas touch the same accounts in different orders; SQLite has one writer anyway."""

@@ -30,6 +30,7 @@ Fault = Callable[[str, BaseException], None]
 
 LARGEST_GROUP = 256
 LARGEST_BACKLOG = 100_000  # posted writes that wait for a store that is away; about 1 KiB each
+LINGER_S = 0.02  # what was posted may wait so long for others to share its commit
 RETRY_S = 0.5
 PATIENCE_S = 5  # for another process's transaction, a connection or a lock
 THE_WRITES_OWN = (IntegrityError, DataError, ProgrammingError)  # other errors of the driver are the store's
@@ -60,7 +61,7 @@ class Store:
         self._stirred = threading.Condition()
         self._engine: Engine | None = None
         self._opening = threading.Lock()
-        self._closing = self._given_up = False
+        self._asked = self._closing = self._given_up = False  # asked: somebody waits for an answer
         self._writer = threading.Thread(target=self._run, name="store", daemon=True)
         self._writer.start()
 
@@ -113,24 +114,26 @@ class Store:
     def _add(self, write: _Write) -> None:
         with self._stirred:
             self._waiting.append(write)
-            self._stirred.notify()
+            self._asked = self._asked or write.answer is not None
+            if self._asked or len(self._waiting) == 1:
+                self._stirred.notify()
 
     def _run(self) -> None:
         while (group := self._take()) and not self._given_up:
-            if not self._commit(group):
+            wanted = [write for write in group if write.answer is None or write.answer.set_running_or_notify_cancel()]
+            if wanted and not self._commit(wanted):
                 time.sleep(RETRY_S)
 
     def _take(self) -> list[_Write]:
-        """The longest waiting writes, as soon as there are any; none at the end."""
-        group: list[_Write] = []
+        """The writes that have waited longest, as soon as there are any; none at the end.
+
+        Where nobody waits for an answer, others may still come to share the commit.
+        """
         with self._stirred:
-            while not group and (self._waiting or not self._closing):
-                if not self._waiting:
-                    self._stirred.wait()
-                while self._waiting and len(group) < LARGEST_GROUP:
-                    write = self._waiting.popleft()
-                    if write.answer is None or write.answer.set_running_or_notify_cancel():
-                        group.append(write)
+            self._stirred.wait_for(lambda: self._waiting or self._closing)
+            self._stirred.wait_for(lambda: self._asked or self._closing, LINGER_S)
+            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
+            self._asked = any(write.answer for write in self._waiting)
         return group
 
     def _commit(self, group: list[_Write]) -> bool:
@@ -171,6 +174,7 @@ class Store:
             asked = [write for write in self._waiting if write.answer and write.answer.set_running_or_notify_cancel()]
             posted = [write for write in (*group, *self._waiting) if write.answer is None]
             self._waiting = deque(posted[:LARGEST_BACKLOG])
+            self._asked = False
         _refuse(asked, Unavailable)
         if len(posted) > LARGEST_BACKLOG:
             self._fault("writes_given_up", error)
