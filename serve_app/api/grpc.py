@@ -20,6 +20,7 @@ from serve_app.api.responses import header_text
 from serve_app.api.service import Service
 from serve_app.errors import BadRequest, EngineFailed, MegaCityError
 from serve_app.policies.limits import RANGES, Limits
+from serve_app.policies.pricing import usd
 from serve_app.policies.routing import route_header
 from serve_app.types import (
     Chat,
@@ -128,6 +129,8 @@ class LLM:
                             yield GenerateResponse(text=text, tokens_generated=tokens, latency_ms=latency_ms)
                         case Done():
                             done = event
+            if done is not None:
+                context.set_trailing_metadata((("x-megacity-cost-usd", usd(done.usage.cost_nano_usd)),))
             yield _totals(done, started)
 
 
