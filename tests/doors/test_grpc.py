@@ -75,12 +75,13 @@ async def test_generate() -> None:
         metadata = (("x-request-id", "my-id-1"), ("authorization", "Bearer sk-local-standard"))
         call = llm.Generate(GenerateRequest(prompt="2 + 2", user_id="u-7"), metadata=metadata, timeout=5)
         answer = await call
-        head = dict(await call.initial_metadata())
+        head, trailer = dict(await call.initial_metadata()), dict(await call.trailing_metadata())
     assert (answer.text, answer.tokens_generated, answer.finish_reason) == ("x = 4 맞아요", 6, "length")
     assert 0 < answer.latency_ms < 5000
     assert head["x-request-id"] == "my-id-1"
     assert head["x-megacity-model"] == "nano@3"
     assert head["x-megacity-route"].isascii()
+    assert trailer["x-megacity-cost-usd"] == "0.000000000"
     (job,) = engine.jobs
     assert (job.id, job.kind, job.payload.text, job.caller.user) == ("my-id-1", Kind.CHAT, "2 + 2", "u-7")
     assert (job.payload.sampling.max_tokens, job.payload.sampling.temperature) == (None, None)
