@@ -9,9 +9,8 @@ from fastapi import APIRouter, Depends
 from serve_app import logs
 from serve_app.api import answers, wire
 from serve_app.api.body import json_body, takes
-from serve_app.api.calls import Call, call_of, needs, service_of
+from serve_app.api.calls import Call, InCall, TheService, needs
 from serve_app.api.docs import ERRORS
-from serve_app.api.service import Service
 from serve_app.errors import BadRequest, Unavailable
 from serve_app.policies.access import SCOPES
 from serve_app.services.keys import Grant, Key, Keys
@@ -22,14 +21,13 @@ router = APIRouter(prefix="/api/v1/admin/keys", tags=["Keys"], responses=ERRORS,
 NANO = 1_000_000_000
 
 
-def keys_of(service: Annotated[Service, Depends(service_of)]) -> Keys:
+async def keys_of(service: TheService) -> Keys:
     if service.access.keys is None:
         raise Unavailable("This service keeps no keys.")
     return service.access.keys
 
 
 TheKeys = Annotated[Keys, Depends(keys_of)]
-InCall = Annotated[Call, Depends(call_of)]
 
 
 @router.post("", status_code=201, openapi_extra=takes(wire.KeyRequest))
@@ -37,7 +35,7 @@ async def create_key(
     body: Annotated[wire.KeyRequest, Depends(json_body(wire.KeyRequest))],
     keys: TheKeys,
     call: InCall,
-    service: Annotated[Service, Depends(service_of)],
+    service: TheService,
 ) -> answers.NewKey:
     """Make a key. The answer is the only place where its secret ever stands."""
     key, secret = await keys.create(grant(body, service.router.tables.zones))

@@ -6,9 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from serve_app.api import answers
-from serve_app.api.calls import Call, call_of, needs, service_of
+from serve_app.api.calls import InCall, TheService, needs
 from serve_app.api.docs import ERRORS
-from serve_app.api.service import Service
 from serve_app.errors import Unavailable
 from serve_app.policies.pricing import NANO
 from serve_app.services.ledger import Costs, Group, Ledger
@@ -16,7 +15,7 @@ from serve_app.services.ledger import Costs, Group, Ledger
 router = APIRouter(prefix="/api/v1/finops", tags=["Costs"], responses=ERRORS, dependencies=[needs("finops")])
 
 
-def ledger_of(service: Annotated[Service, Depends(service_of)]) -> Ledger:
+async def ledger_of(service: TheService) -> Ledger:
     if service.ledger is None:
         raise Unavailable("This service keeps no ledger.")
     return service.ledger
@@ -25,7 +24,7 @@ def ledger_of(service: Annotated[Service, Depends(service_of)]) -> Ledger:
 @router.get("/costs", response_model_exclude_unset=True)
 async def costs(
     ledger: Annotated[Ledger, Depends(ledger_of)],
-    call: Annotated[Call, Depends(call_of)],
+    call: InCall,
     group_by: Group = "model",
     since: Annotated[datetime | None, Query(alias="from", description="ISO 8601; UTC if it names no zone.")] = None,
     until: Annotated[datetime | None, Query(alias="to", description="Up to this moment, and not with it.")] = None,

@@ -1,14 +1,11 @@
 """Whether this process lives, and whether it can get anything answered."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from serve_app.api import answers
-from serve_app.api.calls import service_of
+from serve_app.api.calls import TheService
 from serve_app.api.docs import ERRORS
-from serve_app.api.service import Service
 from serve_app.errors import Unavailable
 
 router = APIRouter(tags=["Health"], responses=ERRORS)
@@ -21,7 +18,7 @@ async def healthz() -> answers.Alive:
 
 
 @router.get("/readyz", response_model=answers.Ready, responses={503: {"model": answers.NotReady}})
-async def readyz(service: Annotated[Service, Depends(service_of)]) -> Response:
+async def readyz(service: TheService) -> Response:
     """At least one engine can answer or wake up; one that is broken does not take the others down."""
     engines = dict(service.health())
     if any(state != "broken" for state in engines.values()):

@@ -7,23 +7,21 @@ from fastapi import APIRouter, Depends
 from serve_app import logs
 from serve_app.api import answers, wire
 from serve_app.api.body import json_body, takes
-from serve_app.api.calls import Call, call_of, needs, service_of
+from serve_app.api.calls import Call, InCall, TheService, needs
 from serve_app.api.docs import ERRORS
-from serve_app.api.service import Service
 from serve_app.errors import Unavailable
 from serve_app.services.versions import Registry, State
 
 router = APIRouter(prefix="/api/v1/admin/models", tags=["Versions"], responses=ERRORS, dependencies=[needs("admin")])
 
 
-def registry_of(service: Annotated[Service, Depends(service_of)]) -> Registry:
+async def registry_of(service: TheService) -> Registry:
     if service.registry is None:
         raise Unavailable("This service keeps no versions.")
     return service.registry
 
 
 TheRegistry = Annotated[Registry, Depends(registry_of)]
-InCall = Annotated[Call, Depends(call_of)]
 
 
 @router.get("")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 
 from serve_app.api import answers, jobs, wire
 from serve_app.api.body import json_body, takes
-from serve_app.api.calls import Call, call_of, service_of
+from serve_app.api.calls import Call, InCall, TheService
 from serve_app.api.docs import ERRORS, answers_with
 from serve_app.api.responses import Reply, Streamed, Whole
 from serve_app.api.runs import in_turn
@@ -19,9 +19,6 @@ from serve_app.types import Completion, Job
 OURSELVES = "megacity"
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS)
-
-InCall = Annotated[Call, Depends(call_of)]
-TheService = Annotated[Service, Depends(service_of)]
 
 
 @router.get("/models")

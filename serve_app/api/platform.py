@@ -6,9 +6,8 @@ from fastapi import APIRouter, Depends
 
 from serve_app.api import answers, jobs, wire
 from serve_app.api.body import json_body, takes
-from serve_app.api.calls import Call, call_of, needs, service_of
+from serve_app.api.calls import InCall, TheService, needs
 from serve_app.api.docs import ERRORS
-from serve_app.api.service import Service
 
 router = APIRouter(prefix="/api/v1/ai", tags=["Platform"], responses=ERRORS)
 
@@ -16,8 +15,8 @@ router = APIRouter(prefix="/api/v1/ai", tags=["Platform"], responses=ERRORS)
 @router.post("/route", dependencies=[needs("chat")], openapi_extra=takes(wire.RouteRequest))
 async def decide_route(
     body: Annotated[wire.RouteRequest, Depends(json_body(wire.RouteRequest))],
-    call: Annotated[Call, Depends(call_of)],
-    service: Annotated[Service, Depends(service_of)],
+    call: InCall,
+    service: TheService,
 ) -> answers.RouteDecision:
     """Where a chat request would go and why, without running it."""
     job = jobs.chat_job(body, call, service.limits)
