@@ -67,6 +67,10 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
         "/api/v1/admin/keys",
         "/api/v1/admin/keys/{key_id}",
         "/api/v1/admin/keys/{key_id}/rotate",
+        "/api/v1/admin/models",
+        "/api/v1/admin/models/{model}/activate",
+        "/api/v1/admin/models/{model}/canary",
+        "/api/v1/admin/models/{model}/rollback",
         "/healthz",
         "/readyz",
     }

@@ -21,6 +21,7 @@ async def test_a_decision_without_a_run(raw: httpx.AsyncClient, stub: Stub) -> N
         "priority": "batch",
         "reasons": ["default"],
         "alternatives": ["org/big"],
+        "zone": None,
     }
     assert stub.jobs == []
 

@@ -27,7 +27,7 @@ async def url(stub: Stub) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def city(url: str) -> AsyncIterator[MegaCity]:
-    async with MegaCity(url, "sk-test", timeout_s=5) as client:
+    async with MegaCity(url, "sk-local-standard", timeout_s=5) as client:
         yield client
 
 

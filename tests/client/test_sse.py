@@ -127,7 +127,7 @@ async def test_an_error_event_is_raised(error: dict[str, str], kind: type[errors
         (502, b"<html>Bad Gateway</html>", errors.MegaCityError),
         (503, b"", errors.Unavailable),
         (404, b'{"detail": "Not Found"}', errors.NotFound),
-        (429, b'{"error": {"message": "m", "code": "insufficient_quota"}}', errors.QueueFull),
+        (429, b'{"error": {"message": "m", "code": "insufficient_quota"}}', errors.InsufficientQuota),
         (418, b'{"error": "short and stout"}', errors.MegaCityError),
     ],
 )
