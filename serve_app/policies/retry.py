@@ -79,7 +79,7 @@ class Breaker:
         self._clock = clock
         self._window = Window(clock)
         self._in_a_row = 0
-        self._probed = 0.0
+        self._failed = self._probed = 0.0
 
     @property
     def shut(self) -> bool:
@@ -96,8 +96,10 @@ class Breaker:
         self._in_a_row = 0
         self._window.add("succeeded")
 
-    def failed(self) -> None:
-        self._in_a_row += 1
+    def failed(self, since: float) -> None:
+        """Count a failed run that began at `since`. Those that one lost replica takes with it are one after all."""
+        self._in_a_row += since >= self._failed
+        self._failed = self._clock()
         self._window.add("failed")
         failed, succeeded = self._window.count("failed"), self._window.count("succeeded")
         often = failed + succeeded >= OUTCOMES_TO_JUDGE and failed >= FAILED_SHARE * (failed + succeeded)

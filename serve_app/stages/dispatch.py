@@ -102,7 +102,7 @@ class _Dispatch:
             return None
         engine = tried[-1].decision.engine
         others = [candidate for candidate in self._ordered(job.plan) if self._is_fresh(candidate, tried)]
-        if not others and (isinstance(error, QueueFull) or self._breakers[tried[0].decision.engine].shut):
+        if not others and isinstance(error, QueueFull):
             return None
         if not self._budget.spend():
             metrics.RETRIES_DENIED.labels(engine).inc()
@@ -144,7 +144,7 @@ class _Attempt:
         self._outcome = type(error).code or "internal_error"
         silent = not self._begun and self._clock() - self._since >= SILENT_S
         if isinstance(error, Unavailable | EngineFailed) or (isinstance(error, DeadlineExceeded) and silent):
-            self._breaker.failed()
+            self._breaker.failed(self._since)
 
     def end(self) -> None:
         metrics.ATTEMPTS.labels(self.engine, self._outcome).inc()

@@ -98,18 +98,36 @@ async def test_a_probe_in_flight_holds_back_the_next(bench: Bench) -> None:
         await bench.ask("ab")
     breaker = Breaker(bench.clock)
     for _ in range(FAILURES_IN_A_ROW):
-        breaker.failed()
+        breaker.failed(bench.clock.now)
     bench.clock.now += PROBE_S
     assert not breaker.shut
     breaker.attempted()
     assert breaker.shut
 
 
+def test_the_runs_of_one_lost_replica_are_one_failure(bench: Bench) -> None:
+    breaker = Breaker(bench.clock)
+    began = bench.clock.now
+    for _ in range(OUTCOMES_TO_JUDGE):
+        breaker.succeeded()
+    bench.clock.now += 1
+    for _ in range(FAILURES_IN_A_ROW + 1):
+        breaker.failed(began)
+    assert not breaker.open
+
+
+async def test_a_lone_engine_is_tried_again_whatever_its_breaker_says(bench: Bench) -> None:
+    """Of several replicas one may be lost, with many runs, while the others are well."""
+    for _ in range(2 * FAILURES_IN_A_ROW):
+        bench.engines["a"].script = [LOST]
+        assert await bench.ask("a")
+
+
 def test_every_second_failure_opens_too() -> None:
     breaker = Breaker(Clock())
     for _ in range(OUTCOMES_TO_JUDGE // 2):
         breaker.succeeded()
-        breaker.failed()
+        breaker.failed(0)
     assert breaker.open
 
 
@@ -119,7 +137,7 @@ def test_few_failures_among_many_do_not_open() -> None:
     for _ in range(1000):
         breaker.succeeded()
         breaker.succeeded()
-        breaker.failed()
+        breaker.failed(clock.now)
         clock.now += 0.01
     assert not breaker.open
 
@@ -128,8 +146,8 @@ def test_old_failures_are_forgotten() -> None:
     clock = Clock()
     breaker = Breaker(clock)
     for _ in range(100):
-        for mark in (breaker.succeeded, breaker.failed):
-            mark()
+        breaker.succeeded()
+        breaker.failed(clock.now)
         clock.now += WINDOW_S
     assert not breaker.open
 
