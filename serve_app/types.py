@@ -97,6 +97,8 @@ class Wish:
     needs: frozenset[str] = frozenset()
     no_store: bool = False
     """Neither take the answer from the cache nor keep it there."""
+    whole: bool = False
+    """The caller sees nothing before the end, so a run may start anew at any time: with another `Routed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ class Usage:
 class Routed:
     """The first event of every run: who answers, so that a door can say it before the first byte.
 
-    `cache` is `hit`, `miss` or `bypass`; `attempts` is how many engines were tried until this one answered.
+    `cache` is `hit`, `miss` or `bypass`; `attempts` is how many engines were tried until this one answered. If it comes
+    again, which only a job that wishes for a whole answer may see, what came before it is void.
     """
 
     decision: Decision

@@ -17,7 +17,8 @@ def chat_job(body: wire.ChatRequest, call: Call, limits: Limits) -> Job:
     _at_most(limits.max_output_tokens, body.max_completion_tokens, "max_completion_tokens")
     messages = tuple(Message(message.role, _text(message.content)) for message in body.messages)
     payload = Chat(messages, _sampling(body, body.max_completion_tokens or body.max_tokens, limits))
-    return _job(call.id, Kind.CHAT, payload, body, frozenset(_chat_needs(body)), call)
+    wish = _wish(body, frozenset(_chat_needs(body)), call, whole=not body.stream)
+    return _job(call.id, Kind.CHAT, payload, body, wish, call)
 
 
 def completion_jobs(body: wire.CompletionRequest, call: Call, limits: Limits) -> list[Job]:
@@ -25,27 +26,28 @@ def completion_jobs(body: wire.CompletionRequest, call: Call, limits: Limits) ->
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     _at_most(limits.max_prompts, len(prompts), "prompt", "prompts")
     sampling = _sampling(body, body.max_tokens, limits)
-    needs = frozenset(_completion_needs(body))
+    whole = not body.stream and len(prompts) == 1  # several prompts are one answer, of which parts are passed on
+    wish = _wish(body, frozenset(_completion_needs(body)), call, whole)
     ids = [call.id, *(f"{call.id}.{number}" for number in range(1, len(prompts)))]
     return [
-        _job(job_id, Kind.COMPLETION, Completion(prompt, sampling), body, needs, call)
+        _job(job_id, Kind.COMPLETION, Completion(prompt, sampling), body, wish, call)
         for job_id, prompt in zip(ids, prompts, strict=True)
     ]
 
 
-def _job(job_id: str, kind: Kind, payload: Payload, body: wire.Generation, needs: frozenset[str], call: Call) -> Job:
+def _job(job_id: str, kind: Kind, payload: Payload, body: wire.Generation, wish: Wish, call: Call) -> Job:
     return Job(
         id=job_id,
         kind=kind,
         payload=payload,
         caller=call.caller_for(body.safety_identifier or body.user),
-        wish=_wish(body, needs, call),
+        wish=wish,
         constraints=Constraints(priority=max(call.caller.tier, TIERS.get(body.service_tier or "", call.caller.tier))),
         traceparent=call.traceparent,
     )
 
 
-def _wish(body: wire.Generation, needs: frozenset[str], call: Call) -> Wish:
+def _wish(body: wire.Generation, needs: frozenset[str], call: Call, whole: bool) -> Wish:
     hints = body.metadata or wire.Metadata()
     return Wish(
         model=body.model,
@@ -56,6 +58,7 @@ def _wish(body: wire.Generation, needs: frozenset[str], call: Call) -> Wish:
         host=call.host,
         needs=needs,
         no_store=call.no_store,
+        whole=whole,
     )
 
 

@@ -82,6 +82,7 @@ class Whole(Reply):
                 match event:
                     case Routed():
                         self.decision, self.cache = event.decision, event.cache
+                        texts.clear()
                     case Delta(text, index):
                         texts[index].append(text)
                     case Done():

@@ -70,7 +70,9 @@ class _Record:
         """An answer of another model than the key names is not kept, nor is what is no text, too long or cut."""
         match event:
             case Routed(decision):
-                self._require((decision.model, decision.version) == (self._best.model, self._best.version))
+                self._deltas.clear()
+                self._characters = 0
+                self.fits = (decision.model, decision.version) == (self._best.model, self._best.version)
             case Delta(text, index, tokens) if self.fits:
                 self._characters += len(text)
                 self._deltas.append((text, index, tokens))

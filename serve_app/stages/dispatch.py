@@ -1,7 +1,8 @@
 """Carry a planned job to an engine and bring its events back: the innermost handler, which alone knows the engines.
 
-It is also the only place that tries again: before the first event, within the deadline and the budget. So `Routed`
-waits for the first event, and names the engine that did answer. After it, a failure is passed on as what it is.
+It is also the only place that tries again, within the deadline and the budget, and only while the caller has seen
+nothing: before the first event of a stream, or before the end of an answer in one piece. So `Routed` waits for an
+attempt's first event, and names the engine that answers. Afterwards a failure is passed on as what it is.
 """
 
 import asyncio
@@ -67,7 +68,8 @@ class _Dispatch:
                         yield event
                 return
             except MegaCityError as error:
-                following = None if begun else self._following(job, tried, error)
+                shown = begun and not job.wish.whole
+                following = None if shown else self._following(job, tried, error)
                 if following is None:
                     raise
                 notes.append(f"{candidate.decision.engine} failed: {type(error).code}")

@@ -74,6 +74,7 @@ class _Bill:
             case Routed(decision, cache, attempts):
                 self.decision, self.hit = decision, cache == "hit"
                 self.attempts = 0 if self.hit else attempts
+                self.tokens, self.first = 0, 0.0  # of an attempt that was lost before
             case Delta():
                 self.first = self.first or time.perf_counter()
                 self.tokens += event.tokens
