@@ -72,8 +72,9 @@ class Shared:
     somebody else's question.
     """
 
-    def __init__(self, url: str, fault: Callable[[str, BaseException], None]) -> None:
-        self._redis: Redis = Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=None)
+    def __init__(self, url: str, fault: Callable[[str, BaseException], None], timeout_s: float = TIMEOUT_S) -> None:
+        self._redis: Redis = Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=None)
+        self._timeout_s = timeout_s
         self._fault = fault
         self._rests_until = 0.0
 
@@ -81,7 +82,7 @@ class Shared:
         if self._resting():
             return None
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 found = await self._redis.get(PREFIX + key)
         except (RedisError, OSError) as error:
             self._rest(error)
@@ -92,7 +93,7 @@ class Shared:
         if self._resting():
             return
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 await self._redis.set(PREFIX + key, key + value, ex=ttl_s)
         except (RedisError, OSError) as error:
             self._rest(error)

@@ -84,7 +84,7 @@ def faults() -> list[str]:
 
 @pytest.fixture
 async def shared(server: Server, faults: list[str]) -> AsyncIterator[Shared]:
-    made = Shared(server.url, lambda name, _: faults.append(name))
+    made = Shared(server.url, lambda name, _: faults.append(name), timeout_s=5)
     yield made
     await made.close()
 

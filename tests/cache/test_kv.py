@@ -55,7 +55,7 @@ async def test_redis_forgets_in_time(shared: Shared) -> None:
 
 
 async def test_two_processes_share_a_redis(server: Server, shared: Shared) -> None:
-    other = Shared(server.url, lambda *_: None)
+    other = Shared(server.url, lambda *_: None, timeout_s=5)
     await shared.put(b"a", b"1", 60)
     assert await other.get(b"a") == b"1"
     await other.close()
