@@ -59,6 +59,7 @@ class _Bill:
         self.attempts = 0
         self.decision: Decision = job.plan[0].decision
         self.closed = False
+        self.bound = tariff.bound(job)
         self.row = self._row()
 
     async def open(self) -> None:
@@ -115,7 +116,7 @@ class _Bill:
         )
 
     def _charge(self, usage: Usage) -> int:
-        return 0 if self.hit else min(self.tariff.cost(self.decision, usage), self._bound)
+        return 0 if self.hit else min(self.tariff.cost(self.decision, usage), self.bound)
 
     def _seen(self) -> Usage:
         if not self.tokens or self.hit:
@@ -124,7 +125,6 @@ class _Bill:
 
     def _row(self) -> Row:
         caller, who = self.job.caller, self.decision
-        self._bound = self.tariff.bound(self.job)
         return Row(
             id=uuid.uuid4().hex,
             request_id=self.job.id,
@@ -141,7 +141,7 @@ class _Bill:
             user_id=caller.user,
             zone=who.zone,
             owner=self.ledger.owner,
-            reserved_nano=self._bound,
+            reserved_nano=self.bound,
         )
 
 
