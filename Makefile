@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help run demo test test-faults lint bench lock limits proto nano-tutor nano-tutor-eval clean
+.PHONY: help run demo test test-faults lint bench bench-overhead bench-overload lock limits proto nano-tutor nano-tutor-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -29,6 +29,9 @@ bench: $(VENV)/.test  ## the engine through the service against the engine alone
 
 bench-overhead: $(VENV)/.test  ## the whole path against LiteLLM's proxy and a plain Ray Serve application
 	@$(BIN)/python -m benchmarks.overhead --save $(ARGS)
+
+bench-overload: $(VENV)/.test  ## ten times the load that an engine can carry, with some premium requests in it
+	@$(BIN)/python -m benchmarks.overload --save $(ARGS)
 
 nano-tutor-eval: $(VENV)/.run  ## evaluate the nano tutor: greedy, int8, every cell of its card
 	@$(BIN)/python -m tools.nano_tutor.evaluate $(ARGS)

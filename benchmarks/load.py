@@ -1,7 +1,7 @@
 """A load generator that is light enough not to be what is measured: one process, plain sockets, minimal parsing.
 
-It runs as a child (`python -m benchmarks.load`) that takes one order per line on stdin and answers each with one line,
-so that its own start, and its CPU, stay out of every measurement. `Load` is the side that gives the orders:
+It runs as a child (`python -m benchmarks.load FILE`) that takes one order per line on stdin and leaves what it found in
+the file, so that its own start, and its CPU, stay out of every measurement. `Load` is the side that gives the orders:
 
     with Load() as load:
         found = load.closed(Ask(port, path, body), connections=10, seconds=3)
@@ -16,10 +16,12 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import uvloop
@@ -81,7 +83,8 @@ class Load:
     """The generator's process, to be given orders."""
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "benchmarks.load"]
+        self.folder = tempfile.TemporaryDirectory(prefix="load-")
+        command = [sys.executable, "-m", "benchmarks.load", f"{self.folder.name}/found.json"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         return self
 
@@ -89,6 +92,7 @@ class Load:
         assert self.process.stdin
         self.process.stdin.close()
         self.process.wait(PATIENCE_S)
+        self.folder.cleanup()
 
     def closed(self, ask: Ask, connections: int, seconds: float) -> Found:
         """Keep `connections` requests in flight for `seconds`, then wait for the last ones."""
@@ -102,7 +106,9 @@ class Load:
         assert self.process.stdin
         assert self.process.stdout
         print(json.dumps(order), file=self.process.stdin, flush=True)
-        found = json.loads(self.process.stdout.readline())
+        if not self.process.stdout.readline():
+            raise RuntimeError("the load generator broke")
+        found = json.loads(Path(self.folder.name, "found.json").read_text())
         return Found(found["elapsed_s"], found["busy_s"], [Answer(*row) for row in found["answers"]])
 
 
@@ -270,7 +276,9 @@ def free_ports(count: int) -> list[int]:
 
 def main() -> None:
     for line in sys.stdin:
-        print(json.dumps(uvloop.run(_carry_out(json.loads(line)))), flush=True)
+        found = uvloop.run(_carry_out(json.loads(line)))
+        Path(sys.argv[1]).write_text(json.dumps(found))
+        print("done", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +35,10 @@ README = HERE / "README.md"
 LITELLM = "1.106.2"
 TEXT = "".join(f"{at} " for at in range(50))
 START_S = 180.0
+BEGIN, END = "<!-- overhead: begin -->", "<!-- overhead: end -->"
 PATH = "/v1/chat/completions"
+MODELS = ("fake-0ms", "fake-5ms")
+QUESTION = [{"role": "user", "content": "What is 347 plus 85?"}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,7 @@ class Cell:
         return f"{'stream' if self.streamed else 'unary'} {self.delay_ms} ms c{self.at_once}"
 
     def body(self) -> dict[str, Any]:
-        question = [{"role": "user", "content": "What is 347 plus 85?"}]
-        return {"model": f"fake-{self.delay_ms}ms", "messages": question, "stream": self.streamed}
+        return {"model": f"fake-{self.delay_ms}ms", "messages": QUESTION, "stream": self.streamed}
 
 
 CELLS = [Cell(delay, streamed, n) for delay in (0, 5) for streamed in (False, True) for n in (1, 10, 32)]
@@ -138,12 +140,12 @@ def _starts(upstream: int, variants: list[str]) -> dict[str, Start]:
     starts: dict[str, Start] = {
         "litellm": lambda stack, folder: _litellm(stack, folder, upstream),
         "serve": _bare_serve,
-        "megacity": lambda stack, folder: _megacity(stack, folder, "megacity", {}),
+        "megacity": lambda stack, folder: megacity(stack, folder, "megacity", {}),
     }
     for variant in variants:
         name, _, pairs = variant.partition(":")
         environment = dict(pair.split("=", 1) for pair in pairs.split(",") if pair)
-        starts[name] = lambda stack, folder, n=name, e=environment: _megacity(stack, folder, n, e)  # type: ignore[misc]
+        starts[name] = lambda stack, folder, n=name, e=environment: megacity(stack, folder, n, e)  # type: ignore[misc]
     return starts
 
 
@@ -170,7 +172,7 @@ def _litellm(stack: contextlib.ExitStack, folder: Path, upstream: int) -> Candid
                 "api_key": "x",
             },
         }
-        for name in ("fake-0ms", "fake-5ms")
+        for name in MODELS
     ]
     config = folder / "litellm.yaml"  # JSON is YAML
     config.write_text(json.dumps({"model_list": models}))
@@ -202,12 +204,19 @@ def _bare_serve(stack: contextlib.ExitStack, folder: Path) -> Candidate:
     return _spawned(stack, folder, "serve", port, [sys.executable, "-m", "benchmarks.bare_serve", str(port)])
 
 
-def _megacity(stack: contextlib.ExitStack, folder: Path, name: str, environment: dict[str, str]) -> Candidate:
+def megacity(
+    stack: contextlib.ExitStack,
+    folder: Path,
+    name: str,
+    environment: dict[str, str],
+    profile: Path = HERE / "overhead.yaml",
+    models: Sequence[str] = MODELS,
+) -> Candidate:
+    """Our service with a profile of fake engines, on ports and with accounts of its own."""
     http, grpc, dashboard = free_ports(3)
     ports = ["--port", str(http), "--grpc-port", str(grpc), "--dashboard-port", str(dashboard)]
-    home = folder / name
-    command = [sys.executable, "-m", "serve_app.cli", "up", "--profile", str(HERE / "overhead.yaml"), *ports]
-    return _spawned(stack, folder, name, http, command, {"MEGACITY_HOME": str(home), **environment})
+    command = [sys.executable, "-m", "serve_app.cli", "up", "--profile", str(profile), *ports]
+    return _spawned(stack, folder, name, http, command, {"MEGACITY_HOME": str(folder / name), **environment}, models)
 
 
 def _spawned(
@@ -217,6 +226,7 @@ def _spawned(
     port: int,
     command: list[str],
     environment: dict[str, str] | None = None,
+    models: Sequence[str] = MODELS,
 ) -> Candidate:
     """Start a candidate, wait until it answers, and stop it when the stack is left."""
     told = folder / f"{name}.log"
@@ -227,7 +237,7 @@ def _spawned(
     stack.callback(_stop, process)
     candidate = Candidate(name, port, psutil.Process(process.pid))
     deadline = time.monotonic() + START_S
-    while not _answers(candidate):
+    while not all(_answers(candidate, model) for model in models):
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{name} did not start; the end of what it said:\n{told.read_text()[-2000:]}")
         time.sleep(0.2)
@@ -244,22 +254,22 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def _answers(candidate: Candidate) -> bool:
+def _answers(candidate: Candidate, model: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return all(_asked(candidate, Cell(delay, False, 1)).status_code == 200 for delay in (0, 5))
+        return _asked(candidate, {"model": model, "messages": QUESTION}).status_code == 200
     return False
 
 
-def _asked(candidate: Candidate, cell: Cell) -> httpx.Response:
+def _asked(candidate: Candidate, body: dict[str, Any]) -> httpx.Response:
     url = f"http://127.0.0.1:{candidate.port}{PATH}"
-    return httpx.post(url, json=cell.body(), headers=candidate.headers, timeout=30)
+    return httpx.post(url, json=body, headers=candidate.headers, timeout=30)
 
 
 def _check(candidate: Candidate) -> None:
     """Every candidate must say the same text; a fast wrong answer is not an answer."""
     for delay in (0, 5):
-        whole = _asked(candidate, Cell(delay, False, 1)).json()["choices"][0]["message"]["content"]
-        lines = _asked(candidate, Cell(delay, True, 1)).text.splitlines()
+        whole = _asked(candidate, Cell(delay, False, 1).body()).json()["choices"][0]["message"]["content"]
+        lines = _asked(candidate, Cell(delay, True, 1).body()).text.splitlines()
         told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
         pieces = [choice["delta"].get("content") or "" for chunk in told for choice in chunk["choices"]]
         if (whole, "".join(pieces)) != (TEXT, TEXT):
@@ -339,16 +349,24 @@ def _result(
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     return {
+        **described(f"benchmarks.overhead --rounds {options.rounds} --seconds {options.seconds:g}"),
+        "memory_mb": {name: {kind: round(mb) for kind, mb in kinds.items()} for name, kinds in memory.items()},
+        "idle_cpu": {name: round(share, 3) for name, share in idle.items()},
+        "cells": {cell: _medians(by_name) for cell, by_name in turns.items()},
+    }
+
+
+def described(command: str) -> dict[str, Any]:
+    """On what and with what something was measured."""
+    return {
+        "command": f"python -m {command}",
         "machine": {"cpu": _cpu_name(), "cores": os.cpu_count(), "kernel": platform.release()},
+        "load_average": [round(load, 1) for load in os.getloadavg()],
         "versions": {
             "python": platform.python_version(),
             "litellm": LITELLM,
             **{name: version(name) for name in ("ray", "uvicorn", "uvloop", "fastapi", "pydantic")},
         },
-        "command": f"python -m benchmarks.overhead --rounds {options.rounds} --seconds {options.seconds:g}",
-        "memory_mb": {name: {kind: round(mb) for kind, mb in kinds.items()} for name, kinds in memory.items()},
-        "idle_cpu": {name: round(share, 3) for name, share in idle.items()},
-        "cells": {cell: _medians(by_name) for cell, by_name in turns.items()},
     }
 
 
@@ -402,6 +420,11 @@ def _print(result: dict[str, Any]) -> None:
 def _save(result: dict[str, Any]) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    before, _, rest = README.read_text().partition(BEGIN)
+    machine, versions = result["machine"], ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+    where = f"{machine['cpu']}, {machine['cores']} cores, load average {result['load_average'][0]}; {versions}."
+    on = f"{where} `{result['command']}`"
+    README.write_text("\n".join([before + BEGIN, on, "", *_table(result), END]) + rest.partition(END)[2])
 
 
 if __name__ == "__main__":
