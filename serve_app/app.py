@@ -29,7 +29,7 @@ from serve_app.stages.guard import guard
 from serve_app.stages.meter import meter
 from serve_app.stages.observe import observe
 from serve_app.stages.plan import plan
-from serve_app.types import Candidate, Decision, Job
+from serve_app.types import Candidate, Decision, Handler, Job
 
 
 def build(args: Settings) -> serve.Application:
@@ -52,42 +52,56 @@ class Ingress:
         self, settings: dict[str, Any], hosts: Mapping[str, DeploymentHandle]
     ) -> None:
         logs.setup()
-        config = Settings.model_validate(settings)
-        self.health: dict[str, Health] = dict.fromkeys(config.engines, "waking")
-        router = config.router()
-        engines = {name: carrier(name, handle) for name, handle in hosts.items()}
-        self.store = Store(config.store.url, logs.fault)
-        secret = server_secret(home())
-        keys, rates = Keys(self.store, secret), Rates(config.ingress.replicas)
-        await exposure.check(config, keys)
-        self.ledger = Ledger(self.store, config.store.required)
-        self.ledger.open()
-        self.registry = Registry(self.store, config.versions())
+        self.config = Settings.model_validate(settings)
+        self.health: dict[str, Health] = dict.fromkeys(self.config.engines, "waking")
         self.switches: dict[str, Switch] = {}
-        self.router = router
-        self.kv = open_kv(config.cache.redis, config.cache.max_mb, logs.fault)
-        answers = cache(self.kv, config.cache, secret, config.routing.tasks)
-        stages = [observe, guard(rates), plan(self.candidates), meter(self.ledger, config.tariff()), answers]
-        handler = compose(stages, dispatch(engines, lambda: self.health, waker(hosts)))
-        access = Access(config.access, keys, rates, router.hosts())
-        self.service = Service(
-            handler,
-            router,
-            lambda: self.health,
-            config.limits,
-            access=access,
-            ledger=self.ledger,
-            registry=self.registry,
-            switches=lambda: self.switches,
-        )
+        self.router = self.config.router()
+        self._open_services()
+        await exposure.check(self.config, self.keys)
+        self.service = self._service(self._pipeline(hosts))
         self.watchers = [
             asyncio.create_task(fleet.watch(self.health)),
             asyncio.create_task(follow(self.registry, self.switches)),
         ]
-        self.drain_s = config.ingress.drain_s
-        http, grpc = config.ingress.http, config.ingress.grpc
+        http, grpc = self.config.ingress.http, self.config.ingress.grpc
         self.doors = Doors(self.service, (http.host, http.port), (grpc.host, grpc.port))
         await self.doors.open()
+
+    def _open_services(self) -> None:
+        """What is kept beyond a request, each with this replica as its one owner in this process."""
+        config = self.config
+        self.secret = server_secret(home())
+        self.store = Store(config.store.url, logs.fault)
+        self.keys = Keys(self.store, self.secret)
+        self.rates = Rates(config.ingress.replicas)
+        self.registry = Registry(self.store, config.versions())
+        self.kv = open_kv(config.cache.redis, config.cache.max_mb, logs.fault)
+        self.ledger = Ledger(self.store, config.store.required)
+        self.ledger.open()
+
+    def _pipeline(self, hosts: Mapping[str, DeploymentHandle]) -> Handler:
+        """The request path: what a job passes on its way in, first to last, and its events on their way out."""
+        stages = [
+            observe,
+            guard(self.rates),
+            plan(self.candidates),
+            meter(self.ledger, self.config.tariff()),
+            cache(self.kv, self.config.cache, self.secret, self.config.routing.tasks),
+        ]
+        engines = {name: carrier(name, handle) for name, handle in hosts.items()}
+        return compose(stages, dispatch(engines, lambda: self.health, waker(hosts)))
+
+    def _service(self, run: Handler) -> Service:
+        return Service(
+            run,
+            self.router,
+            lambda: self.health,
+            self.config.limits,
+            access=Access(self.config.access, self.keys, self.rates, self.router.hosts()),
+            ledger=self.ledger,
+            registry=self.registry,
+            switches=lambda: self.switches,
+        )
 
     async def run(self, job: Job) -> AsyncGenerator[Batch]:
         """The door for Python callers on a handle: the whole pipeline, in batches of events."""
@@ -107,7 +121,7 @@ class Ingress:
     async def __del__(self) -> None:
         """Serve's word that this replica is to go: it has been taken out of service already."""
         if hasattr(self, "doors"):
-            await self.doors.close(self.drain_s)
+            await self.doors.close(self.config.ingress.drain_s)
             await self.ledger.close()
             await self.store.close()
             await self.kv.close()
