@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from serve_app.errors import BadRequest
+from serve_app.types import Chat, Payload
 
 TOKENS_PER_LETTER = 0.25
 TOKENS_PER_WIDE_CHAR = 2.0
@@ -74,6 +75,12 @@ class Templates:
                 f"templates.tasks.{name}.{language}: about {tokens} tokens with its preamble, "
                 f"and the budget is under {self.budget_tokens}; shorten it"
             )
+
+
+def estimate_prompt(payload: Payload) -> int:
+    """How many tokens the caller's own prompt takes at most, without what a chat template adds; an estimate."""
+    texts = [message.content for message in payload.messages] if isinstance(payload, Chat) else [payload.prompt]
+    return sum(map(estimate_tokens, texts))
 
 
 def estimate_tokens(text: str) -> int:

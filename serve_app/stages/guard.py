@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from serve_app.policies.access import require, scope_of
-from serve_app.policies.prompting import estimate_tokens
+from serve_app.policies.prompting import estimate_prompt
 from serve_app.services.rates import Rates
-from serve_app.types import Chat, Delta, Done, Event, Handler, Job, Routed, Stage
+from serve_app.types import Delta, Done, Event, Handler, Job, Routed, Stage
 
 
 def guard(rates: Rates) -> Stage:
@@ -20,7 +20,7 @@ def guard(rates: Rates) -> Stage:
     def stage(handler: Handler) -> Handler:
         async def run(job: Job) -> AsyncGenerator[Event]:
             require(job.caller, scope_of(job.kind))
-            prompt = _prompt_tokens(job)
+            prompt = estimate_prompt(job.payload)
             taken, used = rates.take(job.caller, prompt + _answer_tokens(job)), 0
             try:
                 async with contextlib.aclosing(handler(_lowered(job))) as events:
@@ -39,12 +39,6 @@ def _lowered(job: Job) -> Job:
     """The job with no more priority than its caller's tier."""
     priority = max(job.constraints.priority, job.caller.tier)
     return replace(job, constraints=replace(job.constraints, priority=priority))
-
-
-def _prompt_tokens(job: Job) -> int:
-    payload = job.payload
-    texts = [message.content for message in payload.messages] if isinstance(payload, Chat) else [payload.prompt]
-    return sum(map(estimate_tokens, texts))
 
 
 def _answer_tokens(job: Job) -> int:

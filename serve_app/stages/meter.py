@@ -16,9 +16,9 @@ from dataclasses import replace
 from serve_app import logs
 from serve_app.errors import MegaCityError, Unavailable
 from serve_app.policies.pricing import Tariff, microseconds
-from serve_app.policies.prompting import estimate_tokens
+from serve_app.policies.prompting import estimate_prompt
 from serve_app.services.ledger import Ledger, Row, now_ms
-from serve_app.types import Chat, Decision, Delta, Done, Event, Handler, Job, Routed, Stage, Usage
+from serve_app.types import Decision, Delta, Done, Event, Handler, Job, Routed, Stage, Usage
 
 
 def meter(ledger: Ledger, tariff: Tariff) -> Stage:
@@ -121,7 +121,7 @@ class _Bill:
     def _seen(self) -> Usage:
         if not self.tokens or self.hit:
             return Usage()
-        return Usage(_prompt_tokens(self.job), self.tokens, engine_s=time.perf_counter() - self.first)
+        return Usage(estimate_prompt(self.job.payload), self.tokens, engine_s=time.perf_counter() - self.first)
 
     def _row(self) -> Row:
         caller, who = self.job.caller, self.decision
@@ -143,9 +143,3 @@ class _Bill:
             owner=self.ledger.owner,
             reserved_nano=self.bound,
         )
-
-
-def _prompt_tokens(job: Job) -> int:
-    payload = job.payload
-    texts = [message.content for message in payload.messages] if isinstance(payload, Chat) else [payload.prompt]
-    return sum(map(estimate_tokens, texts))
