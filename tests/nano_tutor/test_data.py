@@ -156,8 +156,12 @@ def test_worked_examples() -> None:
 
 
 def test_motion_report_has_the_fixed_form() -> None:
-    deviations = [motion.JointDeviation("right", "knee", 11.4), motion.JointDeviation("left", "elbow", -24.0),
-                  motion.JointDeviation("left", "hip", 3.0), motion.JointDeviation("left", "knee", 0.2)]
+    deviations = [
+        motion.JointDeviation("right", "knee", 11.4),
+        motion.JointDeviation("left", "elbow", -24.0),
+        motion.JointDeviation("left", "hip", 3.0),
+        motion.JointDeviation("left", "knee", 0.2),
+    ]
     assert motion.motion_report(72, deviations, 0.31, "en") == (
         "motion report: score 72; left elbow 24 deg low; right knee 11 deg high; timing 0.3 s late"
     )

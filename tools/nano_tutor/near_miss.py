@@ -36,7 +36,9 @@ def _decimal(rng: random.Random) -> str:
 def _odd_operand(rng: random.Random) -> str:
     """A number that the tutor must not take: decimal, fraction or negative."""
     choices: list[Callable[[], str]] = [
-        lambda: _decimal(rng), lambda: _decimal(rng), lambda: _decimal(rng),
+        lambda: _decimal(rng),
+        lambda: _decimal(rng),
+        lambda: _decimal(rng),
         lambda: f"{rng.randint(1, 9)}/{rng.randint(2, 9)}",
         lambda: f"(-{rng.randint(1, 99)})",
     ]
