@@ -53,8 +53,10 @@ async def test_greedy_is_the_default_and_repeats(engine: CTranslate2) -> None:
 
 async def test_a_seed_repeats_a_text_even_among_others(engine: CTranslate2) -> None:
     alone, done = await ask(engine, seed=1, **WILD)
-    together = await asyncio.gather(*(ask(engine, seed=seed, **WILD) for seed in (1, 2, 1, 3)))
-    assert [text == alone for text, _ in together] == [True, False, True, False]
+    together = await asyncio.gather(*(ask(engine, seed=seed, **WILD) for seed in (1, 2, 3, 4, 5, 6, 1)))
+    texts = [text for text, _ in together]
+    assert texts[0] == texts[-1] == alone
+    assert len(set(texts)) > 2
     assert done.usage.completion_tokens <= WILD["max_tokens"]
 
 
