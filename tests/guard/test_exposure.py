@@ -99,8 +99,17 @@ async def test_the_ingress_refuses_too(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setenv("MEGACITY_HOME", str(tmp_path))
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+
+    class Alone(Ingress):
+        def __del__(self) -> None:  # type: ignore[override]  # nobody awaits it here, as Serve would
+            pass
+
+    ingress = Alone.__new__(Alone)
     with pytest.raises(ConfigError, match="RAY_AUTH_MODE"):
-        await Ingress.__init__(Ingress.__new__(Ingress), settings().model_dump(mode="json"), {})
+        await Ingress.__init__(ingress, settings().model_dump(mode="json"), {})
+    await ingress.ledger.close()
+    await ingress.store.close()
+    await ingress.kv.close()
 
 
 def test_keys_are_found_by_a_check_in_another_process(tmp_path: Path) -> None:
