@@ -38,6 +38,7 @@ START_S = 180.0
 BEGIN, END = "<!-- overhead: begin -->", "<!-- overhead: end -->"
 PATH = "/v1/chat/completions"
 MODELS = ("fake-0ms", "fake-5ms")
+SAME = {"RAY_worker_niceness": "0"}  # Ray's workers would give way to all other candidates
 QUESTION = [{"role": "user", "content": "What is 347 plus 85?"}]
 
 
@@ -100,6 +101,7 @@ Start = Callable[[contextlib.ExitStack, Path], Candidate]
 
 def main() -> None:
     options = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the candidates are stopped
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="overhead-")))
         upstream = _upstream(stack, folder)
@@ -232,7 +234,7 @@ def _spawned(
     told = folder / f"{name}.log"
     with told.open("wb") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env={**os.environ, **SAME, **(environment or {})}
         )
     stack.callback(_stop, process)
     candidate = Candidate(name, port, psutil.Process(process.pid))
