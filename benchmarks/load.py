@@ -215,6 +215,8 @@ class _Run:
     async def _send(self, which: int, ended: Callable[[_Connection, Answer], None], due: float | None = None) -> None:
         self.in_flight += 1
         self.quiet.clear()
+        while self.free and not self.free[-1].transport:  # the server has closed it meanwhile
+            self.free.pop()
         connection = self.free.pop() if self.free else await self._connect(self.asks[which].port, ended)
         connection.ask(self.requests[which], self.asks[which].mark, due or time.perf_counter())
 
