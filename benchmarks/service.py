@@ -89,7 +89,7 @@ def _body(question: str, **more: Any) -> dict[str, Any]:
 def _memory(url: str) -> dict[str, float]:
     command = [sys.executable, "-m", "serve_app.cli", "status", "--url", url, "--json"]
     state = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    return {f"{p['name']} {p['pid']}": p["pss_mb"] for p in state["processes"]}
+    return {f"{number} {p['name']}": p["pss_mb"] for number, p in enumerate(state["processes"], 1)}
 
 
 async def _compare(url: str, entry: EngineEntry, rounds: int) -> dict[str, dict[str, float]]:
