@@ -86,7 +86,7 @@ async def test_generate() -> None:
     assert (job.id, job.kind, job.payload.text, job.caller.user) == ("my-id-1", Kind.CHAT, "2 + 2", "u-7")
     assert (job.payload.sampling.max_tokens, job.payload.sampling.temperature) == (None, None)
     assert job.constraints.deadline
-    assert 3 < job.constraints.deadline - time.time() < 5
+    assert 3 < job.constraints.deadline - time.time() < 6  # gRPC rounds what goes over the wire up
     assert engine.closed.is_set()
 
 
