@@ -79,7 +79,7 @@ class Room:
         try:
             async with asyncio.timeout(_timeout(job)):
                 await waiter.turn
-        except BaseException as error:
+        except BaseException as error:  # a cancelled task, too, must not keep its place or its slot
             self._withdraw(waiter)
             if isinstance(error, TimeoutError):
                 raise _too_late() from None

@@ -30,7 +30,7 @@ def observe(handler: Handler) -> Handler:
         except (GeneratorExit, asyncio.CancelledError):
             sight.cancelled = sight.done is None
             raise
-        except Exception as error:
+        except Exception as error:  # counted and told, then passed on as it is
             sight.error = EngineFailed("the run broke")
             logs.fault("run_failed", error)
             raise
