@@ -10,7 +10,7 @@ from pydantic import Field
 
 from serve_app.engine import Engine, EngineOptions
 from serve_app.errors import BadRequest, EngineFailed
-from serve_app.types import Chat, Delta, Done, Event, Job, Kind, Payload, Usage
+from serve_app.types import Delta, Done, Event, Job, Kind, Payload, Usage
 
 CRASH_STATUS = 70
 
@@ -104,5 +104,4 @@ class Scripted(Engine):
 
 def _words(payload: Payload) -> int:
     """A stand-in for a tokenizer: words of the whole prompt."""
-    texts = [m.content for m in payload.messages] if isinstance(payload, Chat) else [payload.prompt]
-    return sum(len(text.split()) for text in texts)
+    return sum(len(text.split()) for text in payload.texts)

@@ -5,7 +5,7 @@ wants to change a job makes a new one with `dataclasses.replace`.
 """
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
 
 
@@ -14,6 +14,15 @@ class Kind(StrEnum):
 
     CHAT = "chat"
     COMPLETION = "completion"
+    EMBEDDING = "embedding"
+    TRANSCRIPTION = "transcription"
+    PRONUNCIATION = "pronunciation"
+    SPEECH = "speech"
+    POSE = "pose"
+    DANCE = "dance"
+    DOCUMENTS = "documents"
+    RETRIEVAL = "retrieval"
+    COACHING = "coaching"
 
 
 class Priority(IntEnum):
@@ -41,20 +50,55 @@ class Sampling:
     stop: tuple[str, ...] = ()
     n: int = 1
 
+    @property
+    def repeatable(self) -> bool:
+        """Without a temperature the model's own default holds, which may sample."""
+        return self.temperature == 0 or self.seed is not None
+
+
+class Payload:
+    """What a job is about. Every kind of job has its own; what the stages ask of any of them is here."""
+
+    __slots__ = ()
+    sampling = Sampling()
+
+    @property
+    def text(self) -> str:
+        """What routing rules look at."""
+        return ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that a language model would have to read."""
+        return (self.text,)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same question has the same answer, so that it may be kept."""
+        return True
+
 
 @dataclass(frozen=True, slots=True)
-class Chat:
+class Chat(Payload):
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
 
     @property
     def text(self) -> str:
-        """The last user message: what routing rules look at."""
+        """The last user message."""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(message.content for message in self.messages)
+
+    @property
+    def repeatable(self) -> bool:
+        return self.sampling.repeatable
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Payload):
     prompt: str
     sampling: Sampling = Sampling()
 
@@ -62,8 +106,166 @@ class Completion:
     def text(self) -> str:
         return self.prompt
 
+    @property
+    def repeatable(self) -> bool:
+        return self.sampling.repeatable
 
-Payload = Chat | Completion
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A file that a caller sent: bytes on the disk of this node, not yet looked at. They are `sha256`, in hex.
+
+    `media_type` is what the caller says, or empty. Two media are the same if their bytes are, wherever they lie.
+    """
+
+    path: str = field(compare=False)
+    sha256: str
+    size: int
+    media_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """A recorded movement, as `deployments/motion` writes and reads it."""
+
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding(Payload):
+    """Answered by one artifact `embeddings`: little-endian float32, row by row, one row per text."""
+
+    inputs: tuple[str, ...]
+    dimensions: int | None = None
+
+    @property
+    def text(self) -> str:
+        return self.inputs[0] if self.inputs else ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return self.inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription(Payload):
+    """Answered by deltas, a piece of text each, and an artifact `transcript` (JSON: segments, words, language)."""
+
+    audio: Media
+    language: str | None = None
+    prompt: str = ""
+    temperature: float = 0.0
+    words: bool = False
+    vad: bool = True
+    translate: bool = False
+
+    @property
+    def text(self) -> str:
+        return self.prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Pronunciation(Payload):
+    """Answered by an artifact `pronunciation` (JSON)."""
+
+    audio: Media
+    reference: str
+    language: str = "ko"
+
+    @property
+    def text(self) -> str:
+        return self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class Speech(Payload):
+    """Answered by artifacts `audio`, pieces of one file of the type `format`, in order. `speed` 1 is normal."""
+
+    input: str
+    voice: str | None = None
+    style: str = "neutral"
+    language: str | None = None
+    speed: float = 1.0
+    format: str = "wav"
+
+    @property
+    def text(self) -> str:
+        return self.input
+
+
+@dataclass(frozen=True, slots=True)
+class Pose(Payload):
+    """Answered by an artifact `landmarks`, which `Landmarks` holds, with progress before it."""
+
+    media: Media
+    max_fps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dance(Payload):
+    """Answered by artifacts `analysis` (JSON), `heatmap` (PNG) and, if they are asked for, `landmarks`.
+
+    `mirror` is `auto`, `yes` or `no`; `language` that of the feedback.
+    """
+
+    video: Media | Landmarks
+    reference: Media | Landmarks
+    mirror: str = "auto"
+    keypoints: bool = False
+    language: str = "ko"
+
+
+@dataclass(frozen=True, slots=True)
+class Documents(Payload):
+    """Something done to a collection of documents: `add`, `list` or `delete`. Answered by an artifact (JSON)."""
+
+    collection: str
+    action: str
+    document_id: str | None = None
+    name: str = ""
+    content: str = ""
+    file: Media | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval(Payload):
+    """A question to a collection. Answered by deltas (the answer, unless only passages are asked for) and an artifact
+    `citations` (JSON)."""
+
+    collection: str
+    query: str
+    top_k: int = 5
+    answer: bool = True
+
+    @property
+    def text(self) -> str:
+        return self.query
+
+    @property
+    def repeatable(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Coaching(Payload):
+    """A question about a picture or a movement. Answered by deltas and artifacts with what was measured."""
+
+    question: str
+    image: Media | None = None
+    video: Media | None = None
+    reference: Media | Landmarks | None = None
+
+    @property
+    def text(self) -> str:
+        return self.question
+
+    @property
+    def repeatable(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +364,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run consumed. `engine_s` is the time during which it held a slot, in seconds.
+    """What a run consumed: tokens, seconds of sound, frames of video, characters spoken.
 
-    The cost is set by the meter, in billionths of a US dollar.
+    `engine_s` is the time during which it held a slot, in seconds, those of the engines that it called included. The
+    cost is set by the meter, in billionths of a US dollar.
     """
 
     prompt_tokens: int = 0
@@ -172,6 +375,12 @@ class Usage:
     cached_tokens: int = 0
     engine_s: float = 0.0
     cost_nano_usd: int = 0
+    audio_s: float = 0.0
+    frames: int = 0
+    characters: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     @property
     def total_tokens(self) -> int:
@@ -214,6 +423,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
+    """Something that is no text: a picture, a piece of sound, or what was measured, as JSON."""
+
     name: str
     media_type: str
     data: bytes

@@ -143,6 +143,9 @@ class CostRow(BaseModel):
     completion_tokens: int
     cached_tokens: int
     engine_s: float = Field(description="Time in which these requests held slots of engines.")
+    audio_s: float = Field(description="Sound that was heard or spoken.")
+    frames: int
+    characters: int = Field(description="Text that was spoken.")
     cost_usd: float = Field(description="Exact to nine decimals.")
     saved_usd: float = Field(description="What answers from the cache would have cost.")
 

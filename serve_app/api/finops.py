@@ -51,6 +51,9 @@ def _row(group_by: Group, costs: Costs) -> answers.CostRow:
         completion_tokens=costs.completion_tokens,
         cached_tokens=costs.cached_tokens,
         engine_s=costs.engine_us / 1e6,
+        audio_s=costs.audio_ms / 1e3,
+        frames=costs.frames,
+        characters=costs.characters,
         cost_usd=costs.cost_nano / NANO,
         saved_usd=costs.saved_nano / NANO,
     )

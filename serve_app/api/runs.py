@@ -11,7 +11,7 @@ from typing import Any, Self
 from starlette.types import Receive
 
 from serve_app.errors import EngineFailed
-from serve_app.types import Delta, Done, Event, Handler, Job, Usage
+from serve_app.types import Delta, Done, Event, Handler, Job
 
 AHEAD = 64  # events: enough to share a send when the socket is slow, too few to matter in memory
 
@@ -35,7 +35,7 @@ async def in_turn(run: Handler, jobs: Sequence[Job]) -> AsyncGenerator[Event]:
                     yield replace(event, index=event.index + len(whole.finish))
         if done is None:
             raise unfinished()
-        whole = Done(_sum(whole.usage, done.usage), whole.finish + done.finish)
+        whole = Done(whole.usage + done.usage, whole.finish + done.finish)
     yield whole
 
 
@@ -107,13 +107,3 @@ async def _gone(receive: Receive) -> None:
 
 def unfinished() -> EngineFailed:
     return EngineFailed("The engine stopped before its answer was complete. Please try again.")
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        one.prompt_tokens + other.prompt_tokens,
-        one.completion_tokens + other.completion_tokens,
-        one.cached_tokens + other.cached_tokens,
-        one.engine_s + other.engine_s,
-        one.cost_nano_usd + other.cost_nano_usd,
-    )

@@ -13,6 +13,9 @@ INFERENCE = "inference"
 KIND_SCOPES: Mapping[str, str] = MappingProxyType(
     {
         "chat": "chat and text completions, and asking where one would go",
+        "audio": "transcriptions, pronunciation, speech",
+        "motion": "poses, dances, and questions about pictures and movements",
+        "retrieval": "embeddings, documents, and questions to them",
     }
 )
 SCOPES: Mapping[str, str] = MappingProxyType(
@@ -24,7 +27,21 @@ SCOPES: Mapping[str, str] = MappingProxyType(
         "admin": "everything, and the keys themselves",
     }
 )
-SCOPE_OF_KIND: Mapping[Kind, str] = MappingProxyType({Kind.COMPLETION: "chat"})  # any other kind is its own scope
+SCOPE_OF_KIND: Mapping[Kind, str] = MappingProxyType(
+    {
+        Kind.CHAT: "chat",
+        Kind.COMPLETION: "chat",
+        Kind.TRANSCRIPTION: "audio",
+        Kind.PRONUNCIATION: "audio",
+        Kind.SPEECH: "audio",
+        Kind.POSE: "motion",
+        Kind.DANCE: "motion",
+        Kind.COACHING: "motion",
+        Kind.EMBEDDING: "retrieval",
+        Kind.DOCUMENTS: "retrieval",
+        Kind.RETRIEVAL: "retrieval",
+    }
+)
 
 NOBODY = Caller(tenant="", tier=Priority.BATCH, scopes=frozenset())
 LOCAL = Caller()
@@ -58,7 +75,7 @@ class AccessRules:
 
 
 def scope_of(kind: Kind) -> str:
-    return SCOPE_OF_KIND.get(kind, kind.value)
+    return SCOPE_OF_KIND[kind]
 
 
 def require(caller: Caller, scope: str) -> None:

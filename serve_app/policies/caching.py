@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from serve_app.types import Job
+from serve_app.types import Chat, Completion, Job
 
-FORMAT = "1"
+FORMAT = "2"
 """Part of every key. Raise it when the form of keys or values changes, and old entries are no longer found."""
 
 
@@ -37,14 +37,10 @@ class CacheRules:
 
 
 def may_keep(job: Job, rules: CacheRules) -> bool:
-    """Whether the answer to a job may be kept and given again.
-
-    With temperature 0 or a seed the engine would say the same again. Without a temperature the model's own default
-    holds, which may sample.
-    """
-    sampling = job.payload.sampling
-    repeatable = sampling.temperature == 0 or sampling.seed is not None
-    return rules.enabled and not job.wish.no_store and (rules.sampled or repeatable)
+    """Whether the answer to a job may be kept and given again."""
+    payload = job.payload
+    sampled = rules.sampled and isinstance(payload, Chat | Completion)
+    return rules.enabled and not job.wish.no_store and (sampled or payload.repeatable)
 
 
 def key_of(job: Job, secret: bytes) -> bytes:
@@ -67,10 +63,11 @@ def key_of(job: Job, secret: bytes) -> bytes:
 def plain(value: Any) -> Any:
     """A payload as what JSON knows, with the names of its types and of all its fields, also of future ones.
 
-    Raises `TypeError` for what has no such form, so that nothing is left out of a key silently.
+    Left out is only what two equal values may differ in. Raises `TypeError` for what has no such form, so that nothing
+    is left out of a key silently.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare}
         return {"type": type(value).__name__, "fields": fields}
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from typing import ClassVar
 
-from serve_app.types import Candidate, Chat, Decision, Job, Payload, Usage
+from serve_app.types import Candidate, Decision, Job, Payload, Usage
 
 NANO = 10**9
 TOKENS_PRICED = 10**6  # token prices are per million, as everybody quotes them
@@ -131,9 +131,8 @@ def usd(nano: int) -> str:
 
 def _most_prompt_tokens(payload: Payload, instructions: str | None) -> int:
     """No vocabulary in use makes more tokens of a text than it has bytes."""
-    texts = [message.content for message in payload.messages] if isinstance(payload, Chat) else [payload.prompt]
-    around = BYTES_AROUND_PROMPT + TOKENS_PER_MESSAGE * len(texts)
-    return around + len((instructions or "").encode()) + sum(len(text.encode()) for text in texts)
+    around = BYTES_AROUND_PROMPT + TOKENS_PER_MESSAGE * len(payload.texts)
+    return around + len((instructions or "").encode()) + sum(len(text.encode()) for text in payload.texts)
 
 
 def _nano(usd_per_million: Decimal) -> int:

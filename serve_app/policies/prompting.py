@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from serve_app.errors import BadRequest
-from serve_app.types import Chat, Payload
+from serve_app.types import Payload
 
 TOKENS_PER_LETTER = 0.25
 TOKENS_PER_WIDE_CHAR = 2.0
@@ -79,8 +79,7 @@ class Templates:
 
 def estimate_prompt(payload: Payload) -> int:
     """How many tokens the caller's own prompt takes at most, without what a chat template adds; an estimate."""
-    texts = [message.content for message in payload.messages] if isinstance(payload, Chat) else [payload.prompt]
-    return sum(map(estimate_tokens, texts))
+    return sum(map(estimate_tokens, payload.texts))
 
 
 def estimate_tokens(text: str) -> int:

@@ -25,6 +25,7 @@ __all__ = ["AUTO", "Candidate", "Catalogue", "Health", "Model", "Router", "Routi
 Health = Literal["ready", "waking", "broken"]
 
 AUTO = "auto"
+TEXT = frozenset({Kind.CHAT, Kind.COMPLETION})
 HEADER_CHARS = 200
 TOKENS_PER_MESSAGE = 5
 """What a chat template adds around a message; ChatML, the longest of those in use, adds five."""
@@ -104,7 +105,7 @@ class Router:
         """
         facts = self._facts(job)
         instruction = self._instruction(job, facts)
-        ranked = [self._versioned(choice, job, switches) for choice in self._ranked(facts)]
+        ranked = [self._versioned(choice, job, switches) for choice in self._ranked(facts, job.kind)]
         able = _able(job, ranked[:1] if facts.model else ranked, instruction)
         ordered = _waited_for(able[0], health) if facts.model else _by_health(able, health)
         return tuple(_candidate(choice, ordered, job, instruction, facts.zone) for choice in ordered)
@@ -171,8 +172,11 @@ class Router:
             return None
         return self.templates.instruction(name, language or facts.language)
 
-    def _ranked(self, facts: Facts) -> list[_Choice]:
-        """What the rules say, then everything else that is there, every model once."""
+    def _ranked(self, facts: Facts, kind: Kind) -> list[_Choice]:
+        """What the rules say, then everything else that is there, every model once. The rules are about language
+        models; of any other kind whatever answers it is in the running, in the profile's order."""
+        if kind not in TEXT and not facts.model:
+            return [_Choice(model, (f"kind {kind}",)) for model in self.catalogue.values() if kind in model.kinds]
         ruled = ((self._resolve(pick.model), pick.reason) for pick in picks(facts, self.tables))
         first: dict[str, str] = {}
         for name, reason in chain(ruled, ((name, "fallback") for name in self.catalogue)):
@@ -290,10 +294,12 @@ def _able(job: Job, ranked: list[_Choice], instruction: Instruction | None) -> l
 
 
 def _tokens(job: Job, instruction: Instruction | None) -> int:
-    """What the prompt takes at most, instructions included."""
+    """What the prompt takes at most, instructions included; nothing of a model that reads no prompt."""
+    if job.kind not in TEXT:
+        return 0
     if not isinstance(job.payload, Chat):
-        return estimate_tokens(job.payload.prompt)
-    texts = [message.content for message in job.payload.messages] + ([instruction.text] if instruction else [])
+        return estimate_tokens(job.payload.text)
+    texts = [*job.payload.texts, *([instruction.text] if instruction else [])]
     return estimate_tokens("\n".join(texts)) + TOKENS_PER_MESSAGE * len(texts)
 
 

@@ -34,7 +34,8 @@ Group = Literal["model", "tenant", "user", "zone", "engine", "key", "node_class"
 class Row:
     """A row of the ledger; the fields are its columns. `id` is ours: a client may use its request's id twice.
 
-    Times are milliseconds since the epoch, money is nano-dollars, `engine_us` is microseconds in an engine's slot.
+    Times are milliseconds since the epoch, money is nano-dollars, `engine_us` is microseconds in an engine's slot,
+    `audio_ms` milliseconds of sound that were heard or spoken.
     `outcome` is `ok`, `cache_hit`, `cancelled`, `lost` or the code of an error.
     """
 
@@ -61,6 +62,9 @@ class Row:
     completion_tokens: int = 0
     cached_tokens: int = 0
     engine_us: int = 0
+    audio_ms: int = 0
+    frames: int = 0
+    characters: int = 0
     reserved_nano: int = 0
     cost_nano: int = 0
     saved_nano: int = 0
@@ -96,6 +100,9 @@ class Costs:
     completion_tokens: int
     cached_tokens: int
     engine_us: int
+    audio_ms: int
+    frames: int
+    characters: int
     cost_nano: int
     saved_nano: int
 

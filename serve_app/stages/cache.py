@@ -1,18 +1,20 @@
 """Give the same answer to the same question without asking an engine again. A hit is told as the engine told it."""
 
+import base64
 import contextlib
 import dataclasses
 import json
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import replace
+from typing import Any
 
 from serve_app import metrics
 from serve_app.policies.caching import CacheRules, key_of, may_keep
 from serve_app.services.kv import KV
-from serve_app.types import Delta, Done, Event, Handler, Job, Routed, Stage, Usage
+from serve_app.types import Artifact, Delta, Done, Event, Handler, Job, Routed, Stage, Usage
 
 WHOLE = frozenset({"stop", "length"})
-LARGEST_ANSWER = 1024 * 1024  # characters
+LARGEST_ANSWER = 1024 * 1024  # characters of text, bytes of anything else
 
 
 def cache(kv: KV, rules: CacheRules, secret: bytes, tasks: Iterable[str] = ()) -> Stage:
@@ -63,42 +65,51 @@ class _Record:
     def __init__(self, job: Job) -> None:
         self.fits = True
         self._best = job.plan[0].decision
-        self._characters = 0
-        self._deltas: list[tuple[str, int, int]] = []
+        self._size = 0
+        self._events: list[list[Any] | dict[str, str]] = []
 
     def see(self, event: Event) -> None:
-        """An answer of another model than the key names is not kept, nor is what is no text, too long or cut."""
+        """An answer of another model than the key names is not kept, nor is what is too long or cut."""
         match event:
             case Routed(decision):
-                self._deltas.clear()
-                self._characters = 0
+                self._events.clear()
+                self._size = 0
                 self.fits = (decision.model, decision.version) == (self._best.model, self._best.version)
-            case Delta(text, index, tokens) if self.fits:
-                self._characters += len(text)
-                self._deltas.append((text, index, tokens))
-                self._require(self._characters <= LARGEST_ANSWER)
+            case Delta(text, index, tokens):
+                self._keep(len(text), [text, index, tokens])
+            case Artifact(name, media_type, data):
+                self._keep(len(data), {"name": name, "media_type": media_type, "data": base64.b64encode(data).decode()})
             case Done(_, finish):
                 self._require(WHOLE.issuperset(finish))
-            case Delta():
-                pass
-            case _:
-                self._require(False)
 
     def written(self, done: Done) -> bytes:
-        document = {"deltas": self._deltas, "usage": dataclasses.asdict(done.usage), "finish": done.finish}
+        document = {"events": self._events, "usage": dataclasses.asdict(done.usage), "finish": done.finish}
         return json.dumps(document, separators=(",", ":")).encode()
+
+    def _keep(self, size: int, written: list[Any] | dict[str, str]) -> None:
+        self._size += size
+        self._require(self._size <= LARGEST_ANSWER)
+        if self.fits:
+            self._events.append(written)
 
     def _require(self, fits: bool) -> None:
         self.fits = self.fits and fits
         if not self.fits:
-            self._deltas.clear()
+            self._events.clear()
 
 
 def _read(kept: bytes | None) -> list[Event] | None:
     """The events of a kept answer. What another version of this service has written may not be readable."""
     try:
         document = json.loads(kept or b"null")
-        deltas = [Delta(text, index, tokens) for text, index, tokens in document["deltas"]]
-        return [*deltas, Done(Usage(**document["usage"]), tuple(document["finish"]))]
+        told = [_event(written) for written in document["events"]]
+        return [*told, Done(Usage(**document["usage"]), tuple(document["finish"]))]
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _event(written: Any) -> Event:
+    if isinstance(written, dict):
+        return Artifact(written["name"], written["media_type"], base64.b64decode(written["data"]))
+    text, index, tokens = written
+    return Delta(text, index, tokens)

@@ -2,8 +2,8 @@
 
 A whole answer is charged for what the engine says it used. An answer that was cut, by its caller or by a failure, is
 charged for the tokens that came out, an estimate of the prompt's tokens (only the engine could count them) and the
-time since its first token. What never produced a token, and what the cache answered, costs nothing. Nothing ever costs
-more than was reserved for it.
+time since its first sign. What never produced anything, and what the cache answered, costs nothing. Nothing ever
+costs more than was reserved for it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from serve_app.errors import MegaCityError, Unavailable
 from serve_app.policies.pricing import Tariff, microseconds
 from serve_app.policies.prompting import estimate_prompt
 from serve_app.services.ledger import Ledger, Row, now_ms
-from serve_app.types import Decision, Delta, Done, Event, Handler, Job, Routed, Stage, Usage
+from serve_app.types import Artifact, Decision, Delta, Done, Event, Handler, Job, Progress, Routed, Stage, Usage
 
 
 def meter(ledger: Ledger, tariff: Tariff) -> Stage:
@@ -79,6 +79,8 @@ class _Bill:
             case Delta():
                 self.first = self.first or time.perf_counter()
                 self.tokens += event.tokens
+            case Progress() | Artifact():
+                self.first = self.first or time.perf_counter()
             case Done(usage):
                 event = replace(event, usage=replace(usage, cost_nano_usd=self._charge(usage)))
                 self._settle("cache_hit" if self.hit else "ok", event.usage)
@@ -110,6 +112,9 @@ class _Bill:
                 completion_tokens=usage.completion_tokens,
                 cached_tokens=usage.cached_tokens,
                 engine_us=0 if self.hit else microseconds(usage.engine_s),
+                audio_ms=round(usage.audio_s * 1000),
+                frames=usage.frames,
+                characters=usage.characters,
                 cost_nano=usage.cost_nano_usd,
                 saved_nano=priced if self.hit else 0,
             )
@@ -119,9 +124,10 @@ class _Bill:
         return 0 if self.hit else min(self.tariff.cost(self.decision, usage), self.bound)
 
     def _seen(self) -> Usage:
-        if not self.tokens or self.hit:
+        if not self.first or self.hit:
             return Usage()
-        return Usage(estimate_prompt(self.job.payload), self.tokens, engine_s=time.perf_counter() - self.first)
+        read = estimate_prompt(self.job.payload) if self.tokens else 0
+        return Usage(read, self.tokens, engine_s=time.perf_counter() - self.first)
 
     def _row(self) -> Row:
         caller, who = self.job.caller, self.decision

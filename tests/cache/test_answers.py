@@ -66,12 +66,11 @@ async def test_it_can_be_turned_off() -> None:
         pytest.param([EngineFailed("broke")], id="error"),
         pytest.param([], id="cut"),
         pytest.param([Done(Usage(), ("stop", "content_filter"))], id="filtered"),
-        pytest.param([Progress(0.5), Done(Usage())], id="progress"),
-        pytest.param([Artifact("a", "image/png", b""), Done(Usage())], id="artifact"),
         pytest.param([Delta("x" * 1024 * 1024), Done(Usage())], id="too long"),
+        pytest.param([Artifact("a", "image/png", b"x" * 1024 * 1024), Done(Usage())], id="too large"),
     ],
 )
-async def test_what_is_no_whole_text_is_not_kept(ending: list[Event | BaseException]) -> None:
+async def test_what_is_no_whole_answer_is_not_kept(ending: list[Event | BaseException]) -> None:
     engine = Engine(Memory(10**8), script=[Routed(DECISION), Delta("some"), *ending])
     for _ in range(2):
         if ending and isinstance(ending[0], EngineFailed):
@@ -80,6 +79,14 @@ async def test_what_is_no_whole_text_is_not_kept(ending: list[Event | BaseExcept
         else:
             assert (await engine.ask(question()))[0] == Routed(DECISION, "miss")
     assert engine.runs == 2
+
+
+async def test_artifacts_are_kept_and_progress_is_not_told_again() -> None:
+    picture = Artifact("a", "image/png", bytes(range(256)))
+    engine = Engine(Memory(10_000), script=[Routed(DECISION), Progress(0.5), picture, Delta("said"), Done(Usage())])
+    assert len(await engine.ask(question())) == 5
+    hit = await engine.ask(question())
+    assert hit == [Routed(DECISION, "hit", attempts=0), picture, Delta("said"), Done(Usage())]
 
 
 async def test_the_answer_of_a_model_that_stood_in_is_not_kept() -> None:
@@ -116,7 +123,7 @@ async def test_who_leaves_closes_what_is_behind() -> None:
     assert closed.is_set()
 
 
-@pytest.mark.parametrize("kept", [b"", b"{", b"null", b"[]", b'{"deltas": 3}', b'{"deltas": [], "usage": {"no": 1}}'])
+@pytest.mark.parametrize("kept", [b"", b"{", b"null", b"[]", b'{"events": 3}', b'{"events": [], "usage": {"no": 1}}'])
 async def test_what_cannot_be_read_is_a_miss(kept: bytes) -> None:
     memory = Memory(10_000)
     await memory.put(key_of(question(), SECRET), kept, 60)

@@ -43,7 +43,7 @@ async def test_costs_by_tenant(client: httpx.AsyncClient) -> None:
     assert report["total_usd"] == 3.000000006
     assert set(report["data"][0]) == {
         "tenant", "requests", "prompt_tokens", "completion_tokens", "cached_tokens", "engine_s", "cost_usd",
-        "saved_usd",
+        "saved_usd", "audio_s", "frames", "characters",
     }  # fmt: skip
 
 
