@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from serve_app.errors import ConfigError, MegaCityError
 
 if TYPE_CHECKING:
-    from serve_app.config import Profile
     from serve_app.types import Job
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -59,6 +58,8 @@ def _add_demo(commands: Any) -> None:
 def _add_check(commands: Any) -> None:
     check = _command(commands, "check", _check, "check a profile without starting anything")
     check.add_argument("profile", metavar="NAME|FILE")
+    check.add_argument("--gpu", metavar="CARD", help="the cards of the on-prem nodes, such as 'RTX 5090'")
+    check.add_argument("--gpus", type=int, metavar="N", help="how many of them a node has")
 
 
 def _add_route(commands: Any) -> None:
@@ -120,30 +121,15 @@ def _given(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from serve_app.commands.check import run
     from serve_app.config import load_profile
 
     profile = load_profile(options.profile)
-    engines = _engine_rows(profile)
-    if options.json:
-        _print_json({"profile": str(profile.path), "ok": True, "engines": engines})
-        return 0
-    print(f"{profile.path.name} is good")
-    for row in engines:
-        print(f"  {row['name']:<14} {row['engine']:<34} slots {row['slots']:<4} gpu {row['gpu']:<5} {row['models']}")
-    return 0
-
-
-def _engine_rows(profile: "Profile") -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "engine": entry.engine,
-            "slots": entry.slots,
-            "gpu": entry.resources.gpu,
-            "models": ", ".join(f"{model}@{m.version}" for model, m in entry.models.items()),
-        }
-        for name, entry in profile.settings.engines.items()
-    ]
+    result, problem = run(options, profile)
+    _print_json(result) if options.json else print(result)
+    if problem:
+        print(f"megacity: {profile.path.name}: {problem}", file=sys.stderr)
+    return 2 if problem else 0
 
 
 def _route(options: argparse.Namespace) -> int:

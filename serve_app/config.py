@@ -15,12 +15,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 from serve_app.engine import Engine, EngineOptions
 from serve_app.errors import ConfigError
 from serve_app.policies.access import AccessRules, is_loopback
 from serve_app.policies.caching import CacheRules
+from serve_app.policies.cards import card as known_card
 from serve_app.policies.limits import Limits
 from serve_app.policies.pricing import Node, Price, Tariff, TokenPrices
 from serve_app.policies.prompting import Templates
@@ -118,6 +128,20 @@ class StoreEntry(Strict):
     required: bool = True
 
 
+class Cards(Strict):
+    """The GPUs of a node class, for `megacity check`. `nodes: null`: as many as are asked for can be rented."""
+
+    card: str
+    per_node: PositiveInt = 1
+    nodes: PositiveInt | None = 1
+
+    @field_validator("card")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        known_card(name)
+        return name
+
+
 class Settings(Strict):
     """Everything under `args`: what runs, the tables that decide who answers, and what the hardware costs."""
 
@@ -130,6 +154,7 @@ class Settings(Strict):
     store: StoreEntry = Field(default_factory=StoreEntry)
     cache: CacheRules = CacheRules()
     nodes: dict[str, Node] = {}
+    cards: dict[str, Cards] = {}
 
     def versions(self) -> Versions:
         """Every version of every model; the first that the profile names is the active one until it is switched."""
