@@ -12,7 +12,8 @@ from serve_app.api.access import Access
 from serve_app.api.server import Doors
 from serve_app.api.service import Service
 from serve_app.config import Settings
-from serve_app.host import Batch, carrier, pile_up, waker
+from serve_app.host import carrier, pile_up, waker
+from serve_app.lines import Batch
 from serve_app.pipeline import compose
 from serve_app.policies.routing import Health
 from serve_app.policies.versions import Switch

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import ray
 from ray.exceptions import (
     NodeDiedError,
     ObjectLostError,
@@ -32,10 +33,9 @@ from ray.serve.handle import DeploymentHandle
 from serve_app import logs
 from serve_app.config import EngineEntry
 from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
+from serve_app.lines import Batch, Lease, Lines, Listener
 from serve_app.room import Room
 from serve_app.types import Delta, Done, Event, Handler, Job
-
-Batch = list[Event | MegaCityError]
 
 READ_AHEAD = 1024  # events that an engine may be ahead of its reader
 LOST = (  # a replica, its process or its node is gone, or what it has sent went with it
@@ -46,6 +46,7 @@ LOST = (  # a replica, its process or its node is gone, or what it has sent went
     RpcError,
     DeploymentUnavailableError,
     ReplicaUnavailableError,
+    ConnectionError,  # of a line
 )
 
 
@@ -61,6 +62,15 @@ class Host:
         handlers = {role: carrier(role, handle) for role, handle in needs.items()}
         self.engine = config.engine_class()(config.engine_options(), handlers, config.slots)
         await self.engine.load()
+        self.listener = Listener(self.run)
+        await self.listener.open()
+
+    async def line(self, job: Job, node: str) -> AsyncGenerator[Batch | Lease]:
+        """To a caller on this node a lease, over which it sends this job and others; to all others as `run`."""
+        local = node == ray.get_runtime_context().get_node_id()
+        async with contextlib.aclosing(self.listener.lease() if local else self.run(job)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def run(self, job: Job) -> AsyncGenerator[Batch]:
         """Answer one job in batches of events; the last batch ends with a `Done` or an error."""
@@ -87,6 +97,8 @@ class Host:
         await self.engine.check()
 
     async def __del__(self) -> None:
+        if hasattr(self, "listener"):
+            self.listener.close()
         if hasattr(self, "engine"):
             await self.engine.close()
 
@@ -135,16 +147,17 @@ def joined(batch: Batch) -> Batch:
 
 def carrier(engine: str, handle: DeploymentHandle) -> Handler:
     """A handler whose events come from another deployment, over a Serve handle."""
-    stream: Callable[[Job], Any] = handle.options(method_name="run", stream=True).remote
+    call = handle.options(method_name="line", stream=True).remote
+    lines = Lines(call, ray.get_runtime_context().get_node_id())
 
     async def run(job: Job) -> AsyncGenerator[Event]:
-        batches = stream(job)
         try:
-            async for batch in batches:
-                for item in batch:
-                    if isinstance(item, MegaCityError):
-                        raise item
-                    yield item
+            async with contextlib.aclosing(lines.run(job)) as batches:
+                async for batch in batches:
+                    for item in batch:
+                        if isinstance(item, MegaCityError):
+                            raise item
+                        yield item
         except (asyncio.CancelledError, RequestCancelledError, TaskCancelledError) as error:
             if _cancelled_here():
                 raise asyncio.CancelledError from error
@@ -156,8 +169,6 @@ def carrier(engine: str, handle: DeploymentHandle) -> Handler:
         except RayError as error:
             logs.fault("carrier_failed", error)
             raise EngineFailed(f"engine {engine} could not be reached; try again") from error
-        finally:
-            batches.cancel()
 
     return run
 
