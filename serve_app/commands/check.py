@@ -195,7 +195,9 @@ def _named_pool(options: argparse.Namespace, here: list[Card], profile: Pool | N
         found = profile.card
     else:
         raise ConfigError("--gpus: say which cards, with --gpu")
-    return Pool(found, options.gpus or len(here) or 1)
+    if here or profile is None:
+        return Pool(found, options.gpus or len(here) or 1)
+    return Pool(found, options.gpus or profile.per_node, profile.nodes)
 
 
 def _card(name: str) -> Card:

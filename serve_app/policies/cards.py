@@ -75,5 +75,5 @@ def cap(fraction: float, of: Card) -> float:
     """
     share = (of.budget(fraction) - CONTEXT) / of.memory
     if share <= 0:
-        raise ValueError(f"{fraction} of a {of.name} is less than a CUDA context takes; give the engine more")
+        raise ValueError(f"{fraction} of one {of.name} is less than a CUDA context takes; give the engine more")
     return floor(share * 10_000) / 10_000

@@ -266,7 +266,7 @@ def check(claim: Claim, node_class: str, pool: Pool) -> Check:
     if need.total <= budget:
         return Check(claim.engine, node_class, pool.card, need, budget)
     remedies = tuple(_remedies(claim, pool))
-    share = f"{_per_card(claim):g} of a {pool.card.name}"
+    share = f"{_per_card(claim):g} of one {pool.card.name}"
     problem = (
         f"{claim.engine} on {node_class}: {gib(need.total)} GiB do not fit {share}, {gib(budget)} GiB ({need} GiB): "
         f"{gib(need.total - budget)} too much; {remedies[0]}"
