@@ -84,7 +84,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         title="MegaCity Serve", version=__version__, summary=ABOUT, routes=app.routes
     )
     schemas = document["components"]["schemas"]
-    requests = [getattr(wire, name) for name in _bodies(document) if name not in schemas]
+    known = {model.__name__: model for model in _models(wire.Wire)}
+    requests = [known[name] for name in _bodies(document) if name not in schemas]
     _, described = models_json_schema(
         [(model, "validation") for model in requests], ref_template="#/components/schemas/{model}"
     )
@@ -102,6 +103,7 @@ def _tell_limits(properties: dict[str, Any], limits: Limits) -> None:
         ("max_completion_tokens", "integer", "maximum", limits.max_output_tokens),
         ("messages", "array", "maxItems", limits.max_messages),
         ("prompt", "array", "maxItems", limits.max_prompts),
+        ("input", "array", "maxItems", limits.max_embedding_inputs),
         ("stop", "array", "maxItems", limits.max_stop_strings),
     ]
     for name, kind, keyword, limit in bounds:
@@ -116,8 +118,16 @@ def _alternatives(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _alternatives(inner)
 
 
+def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """The wire models of every door, in whichever file they stand."""
+    yield base
+    for model in base.__subclasses__():
+        yield from _models(model)
+
+
 def _bodies(document: dict[str, Any]) -> list[str]:
     """The names of the schemas that operations take as their JSON body."""
     operations = (operation for path in document["paths"].values() for operation in path.values())
     contents = (operation["requestBody"]["content"] for operation in operations if "requestBody" in operation)
-    return [content["application/json"]["schema"]["$ref"].rsplit("/", 1)[1] for content in contents]
+    bodies = (content["application/json"]["schema"] for content in contents if "application/json" in content)
+    return [schema["$ref"].rsplit("/", 1)[1] for schema in bodies if "$ref" in schema]

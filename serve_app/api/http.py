@@ -8,11 +8,20 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from serve_app.api import admin, docs, envelope, finops, health, models, openai, platform
+from serve_app.api import admin, docs, embeddings, envelope, finops, health, models, openai, platform
 from serve_app.api.middleware import Admit, Faults, HeadAsGet, Identify
 from serve_app.api.service import Service
 
-ROUTERS = [openai.router, platform.router, finops.router, admin.router, models.router, health.router, docs.router]
+ROUTERS = [
+    openai.router,
+    embeddings.router,
+    platform.router,
+    finops.router,
+    admin.router,
+    models.router,
+    health.router,
+    docs.router,
+]
 
 
 def build(service: Service, extra_routes: Sequence[BaseRoute] = ()) -> FastAPI:

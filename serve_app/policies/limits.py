@@ -17,6 +17,7 @@ class Limits:
     max_messages: int = field(default=2_000, metadata={"about": "`messages` of a conversation"})
     max_choices: int = field(default=8, metadata={"about": "`n`, the choices of an answer"})
     max_prompts: int = field(default=16, metadata={"about": "`prompt`, the prompts of one text completion"})
+    max_embedding_inputs: int = field(default=2_048, metadata={"about": "`input`, the texts of one embedding request"})
     max_output_tokens: int = field(
         default=32_768, metadata={"about": "`max_tokens` and `max_completion_tokens`; a model may end earlier"}
     )
@@ -51,6 +52,9 @@ RANGES: Mapping[str, Range] = MappingProxyType(
         "safety_identifier": Range(1, 256, "characters"),
         "metadata": Range(1, 256, "characters of `zone`, `task`, `locale` and `template`"),
         "tools": Range(0, 128, "tools"),
+        "query": Range(1, 4_000, "characters of a question to documents"),
+        "top_k": Range(1, 50, "passages"),
+        "name": Range(1, 256, "characters of a document's name"),
         "user_id": Range(0, 512, "characters, gRPC"),
         "X-Request-Id": Range(1, 128, "letters, digits and `._:-`; anything else is replaced"),
         "Authorization": Range(49, 49, "characters of a key"),

@@ -62,6 +62,7 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
         "/v1/models/{model}",
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
         "/api/v1/ai/route",
         "/api/v1/finops/costs",
         "/api/v1/admin/keys",
