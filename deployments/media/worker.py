@@ -74,9 +74,8 @@ def main(request: dict[str, Any]) -> None:
         send(b"E", str(problem).encode())
     except (MemoryError, av.error.MemoryError):
         send(b"E", b"memory")
-    except (av.error.FFmpegError, ValueError, OverflowError) as error:
-        log = str(getattr(error, "log", ""))
-        send(b"E", b"pixels" if any(words in log for words in TOO_MANY_PIXELS) else b"damaged")
+    except (av.error.FFmpegError, ValueError, OverflowError):
+        send(b"E", b"damaged")
     else:
         send(b".")
 
@@ -170,7 +169,9 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
         try:
             frames = packet.decode()
             bad = 0
-        except av.error.InvalidDataError:
+        except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+            if any(words in str(error.log) for words in TOO_MANY_PIXELS):
+                raise Problem("pixels") from error
             frames, bad = [], bad + 1
         if bad > BAD_FRAMES:
             raise Problem("damaged")
