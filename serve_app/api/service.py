@@ -8,6 +8,7 @@ from serve_app.policies.limits import Limits
 from serve_app.policies.routing import Health, Router
 from serve_app.policies.versions import Switches
 from serve_app.services.ledger import Ledger
+from serve_app.services.spool import Spool
 from serve_app.services.versions import Registry
 from serve_app.types import Handler
 
@@ -24,3 +25,4 @@ class Service:
     ledger: Ledger | None = None
     registry: Registry | None = None
     switches: Callable[[], Switches] = dict
+    spool: Spool = field(default_factory=Spool)

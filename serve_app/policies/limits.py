@@ -14,6 +14,10 @@ class Limits:
     max_body_bytes: int = field(
         default=4 * 1024 * 1024, metadata={"about": "bytes of a request's body, and of a gRPC prompt"}
     )
+    max_upload_bytes: int = field(
+        default=256 * 1024 * 1024,
+        metadata={"about": "bytes of a form with files; its other fields keep the bound above"},
+    )
     max_messages: int = field(default=2_000, metadata={"about": "`messages` of a conversation"})
     max_choices: int = field(default=8, metadata={"about": "`n`, the choices of an answer"})
     max_prompts: int = field(default=16, metadata={"about": "`prompt`, the prompts of one text completion"})
@@ -59,6 +63,8 @@ RANGES: Mapping[str, Range] = MappingProxyType(
         "X-Request-Id": Range(1, 128, "letters, digits and `._:-`; anything else is replaced"),
         "Authorization": Range(49, 49, "characters of a key"),
         "request_head": Range(0, 65_536, "bytes of request line and headers; cut off when more have come"),
+        "form": Range(1, 64, "fields, files among them"),
+        "form field": Range(1, 128, "characters of its name"),
         "json_depth": Range(0, 1_024, "levels of nesting"),
         "streams": Range(0, 256, "gRPC calls at a time on one connection"),
         "requests_per_minute": Range(1, 2**31 - 1, "of a key"),
