@@ -37,6 +37,7 @@ from serve_app.policies.prompting import Templates
 from serve_app.policies.routing import Model, Router, RoutingTables, Versions
 from serve_app.policies.versions import by_version
 from serve_app.services.home import home
+from serve_app.types import Kind
 
 PROFILES = Path(__file__).parent / "profiles"
 ON_PREM = "onprem"
@@ -171,14 +172,20 @@ class Settings(Strict):
         )
 
     def tariff(self) -> Tariff:
-        """The price of every version of every model."""
-        return Tariff(
-            {
-                (name, entry.version): Price.of(entry.price, self._slot_hour(engine), entry.context_tokens)
-                for engine in self.engines.values()
-                for name, entry in engine.models.items()
-            }
-        )
+        """The price of every version of every model; an engine that works for another one costs as its first model."""
+        prices: dict[tuple[str, str], Price] = {}
+        engines: dict[str, Price] = {}
+        for name, engine in self.engines.items():
+            for model, entry in engine.models.items():
+                price = Price.of(entry.price, self._slot_hour(engine), entry.context_tokens)
+                prices[model, entry.version] = price
+                engines.setdefault(name, price)
+        return Tariff(prices, engines, {name: self._called_by(name) for name in self.engines})
+
+    def _called_by(self, name: str) -> frozenset[str]:
+        """The engines that an engine needs, and those that these need."""
+        needs = self.engines[name].needs.values()
+        return frozenset(needs).union(*(self._called_by(other) for other in needs if other in self.engines))
 
     def _slot_hour(self, engine: EngineEntry) -> int:
         node = self.nodes.get(engine.node_class, Node())
@@ -356,9 +363,26 @@ def _check_engine(entry: EngineEntry, settings: Settings, key: str) -> None:
         entry.engine_options()
     except ValidationError as error:
         raise ConfigError(_one_line(error, cls.Options, f"{key}.options")) from error
-    for role in cls.needs:
-        if entry.needs.get(role) not in settings.engines:
-            raise ConfigError(f"{key}.needs.{role}: name one of the engines {', '.join(settings.engines)}")
+    unknown = entry.needs.keys() - cls.needs.keys() - cls.may_need.keys()
+    if unknown:
+        roles = ", ".join([*cls.needs, *cls.may_need]) or "none"
+        raise ConfigError(f"{key}.needs.{min(unknown)}: this engine calls no such engine; it calls: {roles}")
+    for role, kind in {**cls.needs, **cls.may_need}.items():
+        if role in cls.needs or role in entry.needs:
+            _check_need(entry.needs.get(role), kind, settings, f"{key}.needs.{role}")
+
+
+def _check_need(name: str | None, kind: Kind, settings: Settings, key: str) -> None:
+    able = [other for other, entry in settings.engines.items() if kind in _kinds(entry)]
+    if name not in able:
+        raise ConfigError(f"{key}: name an engine that answers '{kind}'; there are: {', '.join(able) or 'none'}")
+
+
+def _kinds(entry: EngineEntry) -> frozenset[Kind]:
+    try:
+        return entry.engine_class().kinds
+    except ValueError:  # which is told where that engine is checked
+        return frozenset()
 
 
 def _one_line(error: ValidationError, root: type, where: str) -> str:

@@ -35,6 +35,9 @@ class Engine(ABC):
     needs: ClassVar[Mapping[str, Kind]] = {}
     """Other engines that this one calls, by the name under which it finds their handler in `self.handlers`."""
 
+    may_need: ClassVar[Mapping[str, Kind]] = {}
+    """The same for engines that it can do without; a profile names them or leaves them out."""
+
     def __init__(self, options: EngineOptions, handlers: Mapping[str, Handler] | None = None, slots: int = 1) -> None:
         self.options = options
         self.handlers = handlers or {}
@@ -47,7 +50,8 @@ class Engine(ABC):
     def run(self, job: Job) -> AsyncGenerator[Event]:
         """Answer one job with `Delta`, `Progress` and `Artifact` events, then exactly one `Done`, or raise.
 
-        `job.model` names the model. Closing the iterator (`aclose`, or a cancelled task) must free whatever the run
+        `job.model` names the model. The usage of `Done` is this engine's own: that of engines that it calls is added by
+        the host. Closing the iterator (`aclose`, or a cancelled task) must free whatever the run
         holds within a second. Bad input raises `BadRequest` before the first event.
         """
 

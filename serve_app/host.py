@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +36,7 @@ from serve_app.config import EngineEntry
 from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
 from serve_app.lines import Batch, Lease, Lines, Listener
 from serve_app.room import Room
-from serve_app.types import Delta, Done, Event, Handler, Job
+from serve_app.types import Delta, Done, Event, Handler, Job, Part
 
 READ_AHEAD = 1024  # events that an engine may be ahead of its reader
 LOST = (  # a replica, its process or its node is gone, or what it has sent went with it
@@ -59,7 +60,7 @@ class Host:
         config = EngineEntry.model_validate(entry)
         logs.setup()
         self.room = Room(name, config.slots, config.waiting)
-        handlers = {role: carrier(role, handle) for role, handle in needs.items()}
+        handlers = {role: _counted(config.needs[role], carrier(role, handle)) for role, handle in needs.items()}
         self.engine = config.engine_class()(config.engine_options(), handlers, config.slots)
         await self.engine.load()
         self.listener = Listener(self.run)
@@ -86,11 +87,15 @@ class Host:
         """Being asked is enough: a replica is started for it if there is none."""
 
     async def _timed(self, job: Job) -> AsyncGenerator[Event]:
+        """The engine's events, and with the last of them what it used: its own time, and what it had others do."""
         started = time.perf_counter()
+        parts: list[Part] = []
+        _parts.set(parts)
         async with contextlib.aclosing(self.engine.run(job)) as events:
             async for event in events:
-                if isinstance(event, Done) and not event.usage.engine_s:
-                    event = replace(event, usage=replace(event.usage, engine_s=time.perf_counter() - started))
+                if isinstance(event, Done):
+                    own_s = event.usage.engine_s or time.perf_counter() - started
+                    event = replace(event, usage=replace(event.usage, engine_s=own_s).with_parts(parts))
                 yield event
 
     async def check_health(self) -> None:
@@ -101,6 +106,24 @@ class Host:
             self.listener.close()
         if hasattr(self, "engine"):
             await self.engine.close()
+
+
+_parts: ContextVar[list[Part]] = ContextVar("parts")
+"""What the engines that the present run calls have used. Every run is pumped by a task, and so has a context, of its
+own; the tasks that it starts see the same list."""
+
+
+def _counted(engine: str, handler: Handler) -> Handler:
+    """The handler of an engine that a run may call, with what it uses put down to the run."""
+
+    async def run(job: Job) -> AsyncGenerator[Event]:
+        async with contextlib.aclosing(handler(job)) as events:
+            async for event in events:
+                if isinstance(event, Done):
+                    _parts.get().append(Part(engine, event.usage))
+                yield event
+
+    return run
 
 
 async def pile_up(events: AsyncGenerator[Event]) -> AsyncGenerator[Batch]:

@@ -36,6 +36,8 @@ FAST_PATH = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 2**20),
 }
+# Ray's workers give way to everything else (15) unless told otherwise; here they are what the machine is for.
+NICENESS = "RAY_worker_niceness"
 
 Say = Callable[[str], None]
 
@@ -174,6 +176,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token"),
         "RAY_AUTH_TOKEN_PATH": os.environ.get("RAY_AUTH_TOKEN_PATH", str(_token())),
         "RAY_USAGE_STATS_ENABLED": "0",
+        NICENESS: os.environ.get(NICENESS, "0"),
         "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "1",
         "MEGACITY_METRICS_DIR": str(metrics),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),

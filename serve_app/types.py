@@ -4,7 +4,7 @@ Everything between the doors and the engines speaks these shapes and no others. 
 wants to change a job makes a new one with `dataclasses.replace`.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
 
@@ -366,8 +366,8 @@ class Job:
 class Usage:
     """What a run consumed: tokens, seconds of sound, frames of video, characters spoken.
 
-    `engine_s` is the time during which it held a slot, in seconds, those of the engines that it called included. The
-    cost is set by the meter, in billionths of a US dollar.
+    `engine_s` is the time during which it held a slot, in seconds. `parts` is what the engines that it called consumed;
+    the sums include it. The cost is set by the meter, in billionths of a US dollar.
     """
 
     prompt_tokens: int = 0
@@ -378,9 +378,28 @@ class Usage:
     audio_s: float = 0.0
     frames: int = 0
     characters: int = 0
+    parts: tuple["Part", ...] = ()
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def with_parts(self, parts: Sequence["Part"]) -> "Usage":
+        """This usage and that of other engines, which are named."""
+        return replace(sum((part.usage for part in parts), self), parts=self.parts + tuple(parts))
+
+    def per_engine(self, engine: str) -> dict[str, "Usage"]:
+        """Each engine's own share of the sums; `engine` is the one that was asked."""
+        shares = {engine: replace(self, parts=())}
+        for part in self.parts:
+            for name, usage in part.usage.per_engine(part.engine).items():
+                shares[name] = shares.get(name, Usage()) + usage
+                shares[engine] -= usage
+        return shares
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        """What is left of the sums; parts have no difference."""
+        left = {f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self) if f.name != "parts"}
+        return replace(self, **left)
 
     @property
     def total_tokens(self) -> int:
@@ -389,6 +408,14 @@ class Usage:
     @property
     def cost_usd(self) -> float:
         return self.cost_nano_usd / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What another engine consumed for a run."""
+
+    engine: str
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +438,10 @@ class Delta:
     text: str
     index: int = 0
     tokens: int = 1
+
+    def __reduce__(self) -> tuple[type["Delta"], tuple[str, int, int]]:
+        """The way dataclasses are pickled takes four times as long, and this one crosses processes for every token."""
+        return Delta, (self.text, self.index, self.tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def _application(document: dict[str, Any]) -> dict[str, Any]:
 MISTAKES: list[tuple[str, Change, list[str]]] = [
     ("typo in an engine", set_(_tutor, "slotz", 4), ["engines.tutor.slotz", "did you mean 'slots'?"]),
     ("typo in options", set_(lambda d: _tutor(d)["options"], "pathh", "x"), ["tutor.options.pathh", "'path'"]),
+    ("a need too many", set_(_tutor, "needs", {"ears": "tutor"}), ["tutor.needs.ears", "it calls: none"]),
     ("typo in our part", set_(_args, "enginez", {}), ["args.enginez", "did you mean 'engines'?"]),
     ("typo in routing", set_(lambda d: _args(d)["routing"], "tsaks", {}), ["routing.tsaks", "did you mean 'tasks'?"]),
     ("typo in a zone", set_(lambda d: _args(d)["routing"]["zones"]["UnivPrepAI"], "modle", "x"), ["modle", "'model'"]),

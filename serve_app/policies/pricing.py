@@ -103,21 +103,32 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """The price of every model, by name and version. A model without one costs nothing."""
+    """The price of every model, by name and version. A model without one costs nothing.
+
+    `engines` has the prices of what an engine does for another one, by its name, and `calls` which others an engine may
+    call, directly or not.
+    """
 
     prices: Mapping[tuple[str, str], Price] = field(default_factory=dict)
+    engines: Mapping[str, Price] = field(default_factory=dict)
+    calls: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def cost(self, who: Decision, usage: Usage) -> int:
-        price = self.prices.get((who.model, who.version))
-        return price.cost(usage) if price else 0
+        """What the run of a model used, each engine's share at its own price."""
+        shares = usage.per_engine(who.engine)
+        own = self.prices.get((who.model, who.version))
+        costs = own.cost(shares.pop(who.engine)) if own else 0
+        return costs + sum(self.engines[name].cost(share) for name, share in shares.items() if name in self.engines)
 
     def bound(self, job: Job) -> int:
         """What `job` may cost at most, whichever of its candidates answers."""
         return max((self._bound(candidate, job) for candidate in job.plan), default=0)
 
     def _bound(self, candidate: Candidate, job: Job) -> int:
-        price = self.prices.get((candidate.decision.model, candidate.decision.version))
-        return price.bound(job.payload, candidate.instructions) if price else 0
+        who = candidate.decision
+        called = [self.engines.get(name) for name in self.calls.get(who.engine, ())]
+        prices = [self.prices.get((who.model, who.version)), *called]
+        return sum(price.bound(job.payload, candidate.instructions) for price in prices if price)
 
 
 def microseconds(seconds: float) -> int:

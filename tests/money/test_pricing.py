@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serve_app.config import load_profile
 from serve_app.policies.pricing import Hourly, Node, Price, Tariff, TokenPrices, usd
-from serve_app.types import Candidate, Chat, Completion, Decision, Job, Kind, Message, Sampling, Usage
+from serve_app.types import Candidate, Chat, Completion, Decision, Job, Kind, Message, Part, Sampling, Usage
 
 MANY = st.integers(0, 10**7)
 MONEY = st.integers(0, 10**12)
@@ -86,3 +86,20 @@ def test_no_model_of_a_profile_is_free(profile: str) -> None:
     settings = load_profile(profile).settings
     assert all(price.cost(Usage(10, 10, 0, 1.0)) > 0 for price in settings.tariff().prices.values())
     assert type(settings).model_validate(settings.model_dump(mode="json")).tariff() == settings.tariff()
+
+
+def test_every_engine_of_a_run_is_paid_at_its_own_price() -> None:
+    prices = {name: Price(1000, input=rate, slot_hour=rate) for name, rate in (("a", 1), ("b", 10), ("c", 100))}
+    tariff = Tariff({("model-a", "1"): prices["a"]}, prices, {"a": frozenset("bc")})
+    of_c = Usage(prompt_tokens=4_000_000)
+    of_b = Usage(prompt_tokens=2_000_000).with_parts([Part("c", of_c)])
+    whole = Usage(prompt_tokens=1_000_000).with_parts([Part("b", of_b), Part("b", Usage(prompt_tokens=3_000_000))])
+    assert whole.prompt_tokens == 10_000_000
+    assert tariff.cost(Decision("a", "model-a", "1", "onprem"), whole) == 1 + (2 + 3) * 10 + 4 * 100
+
+
+def test_a_reservation_covers_the_engines_that_may_be_called() -> None:
+    dear = Price(100, output=10**9)
+    tariff = Tariff({}, {"b": dear}, {"a": frozenset("b")})
+    job = Job("r", Kind.COMPLETION, Completion("hi"), plan=(Candidate(Decision("a", "m", "1", "onprem")),))
+    assert tariff.bound(job) == dear.bound(job.payload, None)
