@@ -33,8 +33,8 @@ class Child:
     It gets `source`, or else its side of the socket, as descriptor 0, and nothing of our environment.
     """
 
-    def __init__(self, request: Mapping[str, Any], source: int | None = None) -> None:
-        self._request = json.dumps(request)
+    def __init__(self, request: Mapping[str, Any], source: int | None = None, worker: Path = WORKER) -> None:
+        self._command = [sys.executable, "-I", str(worker), json.dumps(request)]
         self._source = source
 
     async def __aenter__(self) -> Self:
@@ -44,7 +44,7 @@ class Child:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
             stdin = theirs.fileno() if self._source is None else self._source
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes two milliseconds, a thread would not be faster
-                [sys.executable, "-I", str(WORKER), self._request],
+                self._command,
                 stdin=stdin,
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
@@ -76,6 +76,13 @@ class Child:
                     continue
             raise Died(await self.status())
         return content
+
+    async def send(self, data: bytes) -> None:
+        """Raises `Died` if nobody reads it any more."""
+        try:
+            await asyncio.get_running_loop().sock_sendall(self.socket, data)
+        except ConnectionError:
+            raise Died(await self.status()) from None
 
     async def piece(self, most: int) -> bytes:
         """Whatever comes next, up to `most` bytes; nothing once the worker has ended, well or not."""

@@ -1,0 +1,1 @@
+"""Voices: eSpeak NG in a process of its own, and what is said before a voice hears it."""
