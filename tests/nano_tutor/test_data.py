@@ -14,8 +14,10 @@ EXPRESSION = re.compile(r"(\d+(?:[+×-]\d+)+)=(\d+)(?:\+(\d+)=(\d+))?")
 DIVISION_COLUMN = re.compile(r"(\d+)=(\d+)×(\d+)\+(\d+)$")
 
 
-def draws(kind: str, language: str, held_operands: bool = False, held_wording: bool = False) -> list[data.Item]:
-    draw = data.Draw(random.Random(f"{kind}{language}"), language, held_operands, held_wording)
+def draws(
+    kind: str, language: str, held_operands: bool = False, wording: str = "seen", noisy: bool = False
+) -> list[data.Item]:
+    draw = data.Draw(random.Random(f"{kind}{language}"), language, held_operands, wording, noisy)
     return [data.DRAWS[kind](draw) for _ in range(DRAWS_PER_CELL)]
 
 
@@ -91,10 +93,10 @@ def test_held_out_operands_are_disjoint() -> None:
 @pytest.mark.parametrize("language", data.LANGUAGES)
 def test_held_out_wordings_are_disjoint(language: str) -> None:
     sections = wordings(language).sections
-    held = [name for name in sections if name.endswith(" held")]
-    assert len(held) > 10
+    held = [name for name in sections if name.endswith((" held", " dev"))]
+    assert len(held) > 20
     for name in held:
-        assert set(sections[name]).isdisjoint(sections[name.removesuffix(" held")]), name
+        assert set(sections[name]).isdisjoint(sections[name.rsplit(" ", 1)[0]]), name
 
 
 @pytest.mark.parametrize("language", data.LANGUAGES)
@@ -112,16 +114,16 @@ def test_hundreds_of_wordings_per_kind() -> None:
 
 
 def test_evaluation_items_are_fixed_and_distinct() -> None:
-    first = data.evaluation_items("add", "ko", True, 50)
-    assert first == data.evaluation_items("add", "ko", True, 50)
+    first = data.evaluation_items("add", "ko", "held", 50)
+    assert first == data.evaluation_items("add", "ko", "held", 50)
     assert len({item.question for item in first}) == 50
 
 
 def test_no_template_leftovers() -> None:
     for kind in data.DRAWS:
         for language in data.LANGUAGES:
-            for held in (False, True):
-                for item in draws(kind, language, held_wording=held):
+            for wording, noisy in (("seen", False), ("seen", True), ("dev", False), ("held", False)):
+                for item in draws(kind, language, wording=wording, noisy=noisy):
                     assert not re.search(r"[{}\[\]|]|<\w+>|[가-힣]/[가-힣]", item.question), item.question
 
 

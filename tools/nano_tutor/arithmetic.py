@@ -4,7 +4,7 @@ import random
 import re
 
 from tools.nano_tutor import steps
-from tools.nano_tutor.items import Draw, Item, ask, by_sign, cores, item, phrase, until_split
+from tools.nano_tutor.items import Draw, Item, ask, item, phrase, pick, until_split
 
 
 def number(rng: random.Random, weights: tuple[float, ...]) -> int:
@@ -81,7 +81,7 @@ def equation_item(draw: Draw, a: int, b: int, c: int) -> Item:
     in_words = a > 1 and b != 0 and rng.random() < 0.3
     x = "x" if in_words else rng.choice("xxxxxxynabtz")
     if in_words:
-        template = by_sign(rng.choice(cores(draw, "eq_words")), "+" if b > 0 else "-")
+        template = pick(draw, "core eq_words", "+" if b > 0 else "-")
         question = phrase(draw, template, {"a": str(a), "b": str(abs(b)), "c": str(c), "x": x})
     else:
         question = ask(draw, "eq", {"e": equation_surface(rng, a, b, c, x), "x": x})

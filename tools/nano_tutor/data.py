@@ -71,15 +71,15 @@ WEIGHTS = {
 
 def training_item(rng: random.Random, weights: dict[str, float]) -> Item:
     kind = rng.choices(list(weights), list(weights.values()))[0]
-    return DRAWS[kind](Draw(rng, rng.choice(LANGUAGES)))
+    return DRAWS[kind](Draw(rng, rng.choice(LANGUAGES), noisy=True))
 
 
-def evaluation_items(kind: str, language: str, held_wording: bool, count: int, seed: int = 7) -> list[Item]:
-    """A fixed set of one cell: operands never seen in training, wordings seen or unseen; no question twice."""
-    rng = random.Random(f"{seed}/{kind}/{language}/{held_wording}")
+def evaluation_items(kind: str, language: str, wording: str, count: int, seed: int = 7) -> list[Item]:
+    """A fixed set of one cell: operands never seen in training, wordings seen or not; no question twice."""
+    rng = random.Random(f"{seed}/{kind}/{language}/{wording}")
     items: dict[str, Item] = {}
     for _ in range(count * 40):
-        drawn = DRAWS[kind](Draw(rng, language, held_operands=True, held_wording=held_wording))
+        drawn = DRAWS[kind](Draw(rng, language, held_operands=True, wording=wording))
         items.setdefault(drawn.question, drawn)
         if len(items) == count:
             break

@@ -4,6 +4,7 @@ import random
 import re
 
 CHOICE = re.compile(r"\[([^\[\]]*)\]")
+SIGN = re.compile(r";[+-](?=[|\]])")
 MACRO = re.compile(r"<(\w+)>")
 PAIRS = [
     "을/를",
@@ -61,13 +62,40 @@ def choose_particle(match: re.Match[str]) -> str:
     return char + (closed if closed_syllable(char) else opened)
 
 
+def unfold(template: str, macros: dict[str, str]) -> str:
+    """Puts the macros in; names that are none of them stay."""
+    text, before = template, ""
+    while text != before:
+        text, before = MACRO.sub(lambda m: macros.get(m.group(1), m.group(0)), text), text
+    return text
+
+
+def choose(text: str, rng: random.Random) -> str:
+    """Makes all choices, the inner ones first."""
+    while CHOICE.search(text):
+        text = CHOICE.sub(lambda m: rng.choice(m.group(1).split("|")), text)
+    return text
+
+
+def plain(text: str) -> str:
+    """Without capitals and punctuation marks, to compare wordings."""
+    return re.sub(r"[?!.,~:;…]", "", text).lower()
+
+
+def pattern(templates: list[str], macros: dict[str, str]) -> re.Pattern[str]:
+    """Matches every `plain` text that one of the templates can make; slots stay slots, names match any word."""
+    parts = []
+    for template in templates:
+        text = re.escape(plain(SIGN.sub("", unfold(template.lstrip("!"), macros))))
+        text = text.replace(r"\[", "(?:").replace(r"\]", ")").replace(r"\|", "|")
+        text = re.sub(r"<\w+>", r"\\S+", text)
+        parts.append(re.sub(r"(?:\\ )+", r"\\s*", text))
+    return re.compile(r"\s*(?:" + "|".join(parts) + r")\s*")
+
+
 def expand(template: str, macros: dict[str, str], slots: dict[str, str], rng: random.Random) -> str:
     """Draws one text from a template."""
-    text = template
-    while MACRO.search(text):
-        text = MACRO.sub(lambda m: macros[m.group(1)], text)
-    while CHOICE.search(text):
-        text = CHOICE.sub(lambda m: rng.choice(m.group(1).split("|")), text, count=1)
+    text = choose(unfold(template, macros), rng)
     for name, value in slots.items():
         text = text.replace("{" + name + "}", value)
     return PARTICLE.sub(choose_particle, text)

@@ -11,14 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tools.nano_tutor.grammar import expand
-from tools.nano_tutor.wordings import wordings
+from tools.nano_tutor import noise
+from tools.nano_tutor.grammar import choose, expand, unfold
+from tools.nano_tutor.wordings import Wordings, wordings
 
 T = TypeVar("T", bound=tuple[object, ...])
 
 HELD_SHARE = 0.1
 LANGUAGES = ("en", "ko")
 NO_PREFIX_SHARE, NO_SUFFIX_SHARE = 0.14, 0.25
+ASIDE_SHARE, STRANGE_NAME_SHARE, GAP_SHARE, LOOSE_SHARE, MISTYPE_SHARE = 0.3, 0.2, 0.12, 0.12, 0.04
 ANSWER = {"en": "Answer: ", "ko": "답: "}
 DECLINE = {
     "en": "Sorry, I can't do that one. Ask me about +, −, ×, ÷ with two whole numbers, ax + b = c, units, percent or "
@@ -51,12 +53,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What a sampler needs: randomness, the language and whether operands and wordings come from the held-out part."""
+    """What a sampler needs: randomness, the language, whether operands come from the held-out part, which wordings.
+
+    `wording` is `seen`, `dev` (for watching a run) or `held`; `noisy` adds what only training needs.
+    """
 
     rng: random.Random
     language: str
     held_operands: bool = False
-    held_wording: bool = False
+    wording: str = "seen"
+    noisy: bool = False
 
 
 def answer_language(question: str) -> str:
@@ -76,8 +82,14 @@ def until_split(draw: Draw, kind: str, sample: Callable[[], T]) -> T:
             return values
 
 
-def cores(draw: Draw, kind: str) -> list[str]:
-    return wordings(draw.language).lines(f"core {kind}", draw.held_wording)
+def pick(draw: Draw, section: str, sign: str = "") -> str:
+    """A line of the section, its choices made: never one that a held-out line of the section could make as well."""
+    words = wordings(draw.language)
+    while True:
+        line = unfold(draw.rng.choice(words.lines(section, draw.wording)), words.macros)
+        text = choose(by_sign(line, sign) if sign else line, draw.rng)
+        if draw.wording == "held" or not words.makes_held(section, text):
+            return text
 
 
 def by_sign(template: str, sign: str) -> str:
@@ -94,18 +106,50 @@ def phrase(draw: Draw, template: str, slots: dict[str, str]) -> str:
     """Expands a core, wraps it in a prefix and a suffix and roughens it the way people type."""
     words, rng = wordings(draw.language), draw.rng
     template = template.lstrip("!")
+    if draw.noisy and draw.language == "ko" and rng.random() < LOOSE_SHARE:
+        template = noise.loose_particles(rng, template)
     if draw.language == "ko":
         thing, unit = rng.choice(words.pairs("things"))
+        if draw.noisy and rng.random() < STRANGE_NAME_SHARE:
+            thing = noise.word(rng, "ko", words)
         slots = {"o": thing, **slots}
-        template = template.replace("<몇개>", words.macros["몇개"]).replace("{u}", unit)
-    for names, options in words.shared.items():
-        for name, pick in zip(names, rng.choice(options), strict=True):
-            template = template.replace(f"<{name}>", pick)
+        template = template.replace("{u}", unit)
     if rng.random() >= NO_PREFIX_SHARE:
-        template = f"{rng.choice(words.lines('prefixes', draw.held_wording))} {template}"
+        template = f"{around(draw, words, 'prefixes')} {template}"
     if rng.random() >= NO_SUFFIX_SHARE:
-        template = f"{template} {rng.choice(words.lines('suffixes', draw.held_wording))}"
-    return roughen(expand(template, words.macros, slots, rng), rng).strip()
+        template = f"{template} {around(draw, words, 'suffixes')}"
+    template = with_names(draw, unfold(template, words.macros), words)
+    text = roughen(expand(template, words.macros, slots, rng), rng)
+    return (noisier(draw, text, words) if draw.noisy else text).strip()
+
+
+def with_names(draw: Draw, template: str, words: Wordings) -> str:
+    """People and things of a story, drawn once; some of them unheard of in training."""
+    rng = draw.rng
+    for names, options in words.shared.items():
+        strange = draw.noisy and rng.random() < STRANGE_NAME_SHARE
+        for name, pick in zip(names, rng.choice(options), strict=True):
+            if f"<{name}>" in template:
+                template = template.replace(f"<{name}>", noise.word(rng, draw.language, words) if strange else pick)
+    return template
+
+
+def around(draw: Draw, words: Wordings, section: str) -> str:
+    if draw.noisy and draw.rng.random() < ASIDE_SHARE:
+        return noise.aside(draw.rng, draw.language, words)
+    return pick(draw, section)
+
+
+def noisier(draw: Draw, text: str, words: Wordings) -> str:
+    """Stray words, slips and capitals, for training only."""
+    rng = draw.rng
+    if rng.random() < GAP_SHARE:
+        text = expand(noise.fill_gaps(rng, draw.language, text, words), words.macros, {}, rng)
+    if draw.language == "ko" and rng.random() < MISTYPE_SHARE:
+        text = noise.mistype(rng, text)
+    if draw.language == "en" and rng.random() < 0.02:
+        text = text.upper()
+    return text
 
 
 def roughen(text: str, rng: random.Random) -> str:
@@ -144,7 +188,7 @@ def slip(text: str, rng: random.Random) -> str:
 def ask(draw: Draw, kind: str, slots: dict[str, str], story: bool = True) -> str:
     """A question of `kind`; stories only if the operands make sense in one. Korean ones always hold Hangul."""
     while True:
-        template = draw.rng.choice(cores(draw, kind))
+        template = pick(draw, f"core {kind}")
         if template.startswith("!") and not story:
             continue
         question = phrase(draw, template, slots)

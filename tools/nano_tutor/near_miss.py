@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tools.nano_tutor.items import Draw, pick
 from tools.nano_tutor.wordings import odd_equations, wordings
 
 EXPRESSION = re.compile(r"\(?\{a\}[ +×*÷/()-]+\{b\}[ +×*÷/()-]+\{c\}\)?")
@@ -81,16 +82,16 @@ def too_long(rng: random.Random) -> NearMiss:
     return NearMiss(kind, {"a": a, "b": b}, read=a + SIGNS[kind] + b)
 
 
-def three_operands(rng: random.Random, language: str, held: bool) -> NearMiss:
-    template = rng.choice(wordings(language).lines("three operands", held))
+def three_operands(draw: Draw) -> NearMiss:
+    rng, template = draw.rng, pick(draw, "three operands")
     slots = {"a": _plain(rng), "b": _digits(rng, rng.choice((1, 2, 2))), "c": _digits(rng, rng.choice((1, 1, 2)))}
     written = EXPRESSION.search(template)
     read = written[0].replace(" ", "").replace("*", "×").replace("/", "÷").format(**slots) if written else None
     return NearMiss("add", slots, template, read)
 
 
-def other_maths(rng: random.Random, language: str, held: bool) -> NearMiss:
-    template = rng.choice(wordings(language).lines("other maths", held))
+def other_maths(draw: Draw) -> NearMiss:
+    rng, template = draw.rng, pick(draw, "other maths")
     slots = {
         "a": _plain(rng),
         "b": _digits(rng, 2),
@@ -150,16 +151,17 @@ def odd_percent(rng: random.Random, language: str) -> NearMiss:
     return NearMiss("pct", {"p": p, "n": n}, read=f"{p}% of {n}" if language == "en" else f"{n}의 {p}%")
 
 
-def near_miss_question(rng: random.Random, language: str, held: bool) -> NearMiss:
+def near_miss_question(draw: Draw) -> NearMiss:
+    rng, language = draw.rng, draw.language
     roll = rng.random()
     if roll < 0.26:
         return odd_operands(rng, language)
     if roll < 0.46:
         return too_long(rng)
     if roll < 0.62:
-        return three_operands(rng, language, held)
+        return three_operands(draw)
     if roll < 0.76:
-        return other_maths(rng, language, held)
+        return other_maths(draw)
     if roll < 0.86:
         return odd_equation(rng)
     if roll < 0.94:

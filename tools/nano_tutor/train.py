@@ -2,10 +2,14 @@
 
 Muon on the hidden matrices, AdamW on the rest; the learning rate warms up, stays, and falls to zero over the last part
 of the time given. A run continues from its checkpoint, also with more minutes than it was started with.
+
+`--from models/nano-tutor --peak 0.7` starts a new run from a finished artefact: its weights and its tokenizer, fresh
+optimizers, a lower rate.
 """
 
 import argparse
 import random
+import shutil
 import signal
 import time
 from dataclasses import dataclass, field
@@ -14,6 +18,7 @@ from types import FrameType
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -27,9 +32,12 @@ ROWS = 10
 WARMUP_STEPS = 100
 MUON_LR, ADAMW_LR = 0.012, 3e-3
 EMA_DECAY = 0.995
-SPLIT_SHARE, SPLIT_RATE = 0.25, 0.1
+SPLIT_SHARE, SPLIT_RATE = 0.35, 0.1
+READ_SHARE = 0.6
+"""Share of the longer answers that end after their first line: what is hard is to read the question."""
 EVALUATE_EVERY_S, SAVE_EVERY_S, LOG_EVERY_STEPS = 360, 180, 50
 CELL_ITEMS = 20
+WATCHED = ("seen", "dev")
 Encoded = tuple[list[int], int]
 """Token ids of question and answer, and how many of them belong to the question."""
 
@@ -49,10 +57,18 @@ class Packer:
         head = (self.split_tokenizer if split else self.tokenizer).encode(prompt(item.question)).ids
         return head + self.tokenizer.encode(item.answer + END).ids, len(head)
 
+    def first_line(self, item: data.Item, encoded: Encoded) -> Encoded:
+        """The same item up to the end of the answer's first line, if more follows."""
+        line, more, _ = item.answer.partition("\n")
+        tokens, head = encoded
+        return (tokens[: head + len(self.tokenizer.encode(line + more).ids)] if more else tokens), head
+
     def draw(self) -> Encoded:
         while True:
             item = data.training_item(self.rng, self.weights)
             encoded = self.encode(item, split=self.rng.random() < SPLIT_SHARE)
+            if self.rng.random() < READ_SHARE:
+                encoded = self.first_line(item, encoded)
             if len(encoded[0]) <= ROW:
                 return encoded
 
@@ -119,32 +135,35 @@ def exact_share(model: Tutor, encoded: list[Encoded]) -> float:
     return right / len(encoded)
 
 
-Cells = dict[tuple[str, bool], list[Encoded]]
+Cells = dict[tuple[str, str], list[Encoded]]
 
 
 def evaluation_cells(packer: Packer) -> Cells:
-    """Held-out operands; per kind one cell with seen and one with unseen wordings, both languages."""
+    """Held-out operands; per kind one cell with wordings that are trained and one with some that are not.
+
+    The wordings held out for the evaluation stay out of this: what a run is steered by is no test of it.
+    """
     return {
-        (kind, held): [
+        (kind, wording): [
             packer.encode(item)
             for language in data.LANGUAGES
-            for item in data.evaluation_items(kind, language, held, CELL_ITEMS, seed=11)
+            for item in data.evaluation_items(kind, language, wording, CELL_ITEMS, seed=11)
         ]
         for kind in data.DRAWS
-        for held in (False, True)
+        for wording in WATCHED
     }
 
 
-def evaluate(model: Tutor, cells: Cells) -> dict[tuple[str, bool], float]:
+def evaluate(model: Tutor, cells: Cells) -> dict[tuple[str, str], float]:
     model.eval()
     shares = {cell: exact_share(model, encoded) for cell, encoded in cells.items()}
     model.train()
     return shares
 
 
-def rebalanced(shares: dict[tuple[str, bool], float]) -> dict[str, float]:
+def rebalanced(shares: dict[tuple[str, str], float]) -> dict[str, float]:
     """Kinds that are still wrong often get more of the data."""
-    errors = {kind: 1 - (shares[kind, False] + shares[kind, True]) / 2 for kind in data.WEIGHTS}
+    errors = {kind: 1 - sum(shares[kind, wording] for wording in WATCHED) / 2 for kind in data.WEIGHTS}
     return {kind: base * (0.4 + 2 * errors[kind]) for kind, base in data.WEIGHTS.items()}
 
 
@@ -175,6 +194,12 @@ class Run:
         for name in ("step", "seconds", "tokens", "answer_tokens"):
             setattr(self, name, state[name])
         return {**data.WEIGHTS, **state["weights"]}
+
+    def adopt(self, weights: Path) -> None:
+        """Takes the weights of a finished artefact (fp16, names with `model.` in front)."""
+        state = {name.removeprefix("model."): value.float() for name, value in load_file(str(weights)).items()}
+        self.model.load_state_dict(state)
+        self.average.load_state_dict(state)
 
 
 def new_run(shape: Shape) -> Run:
@@ -210,20 +235,22 @@ def train_step(run: Run, batch: Batch, factor: float) -> float:
     return loss.item()
 
 
-def report(run: Run, shares: dict[tuple[str, bool], float]) -> None:
+def report(run: Run, shares: dict[tuple[str, str], float]) -> None:
     kinds = list(data.DRAWS)
-    for held in (False, True):
-        cells = " ".join(f"{kind} {100 * shares[kind, held]:.0f}" for kind in kinds)
-        print(f"eval {run.seconds:.0f}s {run.tokens / 1e6:.2f}M {'unseen' if held else 'seen  '} | {cells}", flush=True)
+    for wording in WATCHED:
+        cells = " ".join(f"{kind} {100 * shares[kind, wording]:.0f}" for kind in kinds)
+        print(f"eval {run.seconds:.0f}s {run.tokens / 1e6:.2f}M {wording:4} | {cells}", flush=True)
 
 
-def train(run: Run, packer: Packer, cells: Cells, folder: Path, minutes: float, decay_share: float) -> None:
-    total_s, last_eval, last_save = minutes * 60, run.seconds, run.seconds
+def train(run: Run, packer: Packer, cells: Cells, options: argparse.Namespace) -> None:
+    checkpoint: Path = options.run / "checkpoint.pt"
+    total_s, last_eval, last_save = options.minutes * 60, run.seconds, run.seconds
     losses: list[float] = []
     stop = StopRequest()
     clock = time.monotonic()
     while run.seconds < total_s and not stop.requested:
-        losses.append(train_step(run, tensors(packer.batch()), rate(run.step, run.seconds, total_s, decay_share)))
+        factor = options.peak * rate(run.step, run.seconds, total_s, options.decay_share)
+        losses.append(train_step(run, tensors(packer.batch()), factor))
         now = time.monotonic()
         run.seconds, clock = run.seconds + now - clock, now
         if run.step % LOG_EVERY_STEPS == 0:
@@ -236,9 +263,9 @@ def train(run: Run, packer: Packer, cells: Cells, folder: Path, minutes: float, 
             packer.weights = rebalanced(shares)
             last_eval = run.seconds
         if run.seconds - last_save > SAVE_EVERY_S:
-            run.save(folder / "checkpoint.pt", packer.weights)
+            run.save(checkpoint, packer.weights)
             last_save = run.seconds
-    run.save(folder / "checkpoint.pt", packer.weights)
+    run.save(checkpoint, packer.weights)
     if not stop.requested:
         report(run, evaluate(run.average, cells))
 
@@ -269,17 +296,24 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("/tmp/nano-tutor/run"), help="tokenizer and checkpoint")
     parser.add_argument("--minutes", type=float, default=90, help="training time in all, earlier parts included")
     parser.add_argument("--decay-share", type=float, default=0.85, help="last share of the time: the rate falls")
+    parser.add_argument("--from", dest="start", type=Path, metavar="ARTEFACT", help="begin with these weights")
+    parser.add_argument("--peak", type=float, default=1.0, help="factor on all learning rates")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    run, checkpoint, weights = new_run(Shape()), options.run / "checkpoint.pt", dict(data.WEIGHTS)
+    if checkpoint.exists():
+        weights = run.load(checkpoint)
+    elif options.start:
+        options.run.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(options.start / "tokenizer.json", options.run / "tokenizer.json")
+        run.adopt(options.start / "model.safetensors")
     tokenizer, split_tokenizer = load_tokenizers(options.run)
-    run, checkpoint = new_run(Shape()), options.run / "checkpoint.pt"
-    weights = run.load(checkpoint) if checkpoint.exists() else dict(data.WEIGHTS)
     packer = Packer(tokenizer, split_tokenizer, random.Random(f"{options.seed}/{run.step}"), weights)
     print(f"{sum(p.numel() for p in run.model.parameters())} parameters, step {run.step}", flush=True)
-    train(run, packer, evaluation_cells(packer), options.run, options.minutes, options.decay_share)
+    train(run, packer, evaluation_cells(packer), options)
 
 
 if __name__ == "__main__":

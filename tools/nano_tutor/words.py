@@ -1,6 +1,7 @@
 """Definitions, coaching, greetings and everything that the tutor declines."""
 
-from tools.nano_tutor import motion
+from tools.nano_tutor import motion, noise
+from tools.nano_tutor.grammar import expand
 from tools.nano_tutor.items import (
     DECLINE,
     GREETING,
@@ -9,13 +10,17 @@ from tools.nano_tutor.items import (
     Item,
     answer_language,
     ask,
-    cores,
+    noisier,
     phrase,
+    pick,
     roughen,
     until_split,
+    with_names,
 )
 from tools.nano_tutor.near_miss import near_miss_question
 from tools.nano_tutor.wordings import terms, wordings
+
+UNKNOWN_TERM_SHARE = 0.3
 
 
 def draw_def(draw: Draw) -> Item:
@@ -46,10 +51,14 @@ def draw_motion(draw: Draw) -> Item:
 
 def draw_hello(draw: Draw) -> Item:
     rng = draw.rng
-    text = rng.choice(wordings(draw.language).lines("hello", draw.held_wording))
+    words = wordings(draw.language)
+    text = pick(draw, "hello")
+    text = expand(with_names(draw, text, words), words.macros, {}, rng)
     if rng.random() < 0.4:
         text = text[:1].upper() + text[1:]
     text = roughen(text + rng.choice(("", "", "!", "?", ".", "~", "!!")), rng)
+    if draw.noisy:
+        text = noisier(draw, text, words)
     return Item("hello", draw.language, text, GREETING[draw.language], GREETING[draw.language])
 
 
@@ -63,15 +72,17 @@ def draw_off(draw: Draw) -> Item:
     """Requests that have nothing to do with the tutor, and terms that it does not know."""
     rng, words = draw.rng, wordings(draw.language)
     if rng.random() < 0.4:
-        term = rng.choice(words.lines("other terms", draw.held_wording))
+        term = pick(draw, "other terms")
+        if draw.noisy and rng.random() < UNKNOWN_TERM_SHARE:
+            term = noise.word(rng, draw.language, words)
         return declined("off", ask(draw, "def", {"t": term}))
-    return declined("off", phrase(draw, rng.choice(words.lines("chat", draw.held_wording)), {}))
+    return declined("off", phrase(draw, pick(draw, "chat"), {}))
 
 
 def draw_near(draw: Draw) -> Item:
     """Near misses: wordings of solvable questions with operands out of scope, and neighbouring kinds of task."""
     while True:
-        near = near_miss_question(draw.rng, draw.language, draw.held_wording)
-        question = phrase(draw, near.template or draw.rng.choice(cores(draw, near.kind)), near.slots)
+        near = near_miss_question(draw)
+        question = phrase(draw, near.template or pick(draw, f"core {near.kind}"), near.slots)
         if draw.language == "en" or HANGUL.search(question):
             return declined("near", question, near.read)
