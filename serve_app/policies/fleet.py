@@ -1,0 +1,96 @@
+"""The fleet policy: how many instances every engine should have, on own GPUs, on spot and on demand.
+
+`decide` is pure. It is asked every `cfg.tick_s`, in a cluster or in a simulator, and keeps what it has learned in `mem`
+only. docs/fleet.md describes the door for those who plug in their own policy or their own world.
+"""
+
+import math
+from typing import Any
+
+from serve_app.policies.fleet_load import observe, outlook
+from serve_app.policies.fleet_obs import Seen, Spec, World, read
+from serve_app.policies.fleet_plan import Plan, plan
+
+Counts = dict[str, dict[str, int]]
+
+
+def decide(t: float, obs: Any, mem: dict[str, Any]) -> Counts:
+    """Counts per engine and pool: `{"own": n, "spot": n, "od": n}`. A count below what there is drains."""
+    world = read(obs)
+    engines = mem.setdefault("engines", {})
+    outlooks = {}
+    for name, seen in world.seen.items():
+        mine = engines.setdefault(name, {})
+        observe(mine, t, seen, world.specs[name], world.tick_s)
+        outlooks[name] = outlook(mine, seen, world.specs[name])
+    for gone in set(engines) - set(world.seen):
+        del engines[gone]
+    cap = _spot_cap(world, mem)
+    chosen = plan(world, outlooks, cap)
+    counts = _placed(world, chosen, cap)
+    mem["asked"] = sum(count["spot"] for count in counts.values())
+    return counts
+
+
+PATIENCE = 2
+COOL_DOWN = 30
+
+
+def _spot_cap(world: World, mem: dict[str, Any]) -> int:
+    """Spot instances that can be counted on: what is said to be there, unless asking for it has not helped."""
+    held = sum(seen.have(1) for seen in world.seen.values())
+    refused = mem.get("asked", 0) > held and world.spot_cap > held
+    mem["refused"] = mem.get("refused", 0) + 1 if refused else 0
+    if mem["refused"] > PATIENCE:
+        mem["cool"], mem["refused"] = COOL_DOWN, 0
+    mem["cool"] = max(0, mem.get("cool", 0) - 1)
+    return held if mem["cool"] else max(world.spot_cap, held)
+
+
+def _placed(world: World, chosen: Plan, cap: int) -> Counts:
+    spot = _spot(world, chosen, cap)
+    counts: Counts = {}
+    for name, seen in world.seen.items():
+        own, cloud = chosen.own[name], chosen.cloud[name]
+        counts[name] = _bridged(seen, world.specs[name], own, spot[name], cloud - spot[name])
+    _fit_own(world, counts)
+    return counts
+
+
+def _spot(world: World, chosen: Plan, cap: int) -> dict[str, int]:
+    """Who gets the spot instances: first who has them, then where they save most."""
+    given = {name: min(chosen.cloud[name], seen.have(1)) for name, seen in world.seen.items()}
+    left = cap - sum(given.values())
+    for name in sorted(given, key=lambda engine: world.specs[engine].spot - world.specs[engine].od):
+        more = max(0, min(left, chosen.cloud[name] - given[name]))
+        given[name] += more
+        left -= more
+    return given
+
+
+def _bridged(seen: Seen, spec: Spec, own: int, spot: int, od: int) -> dict[str, int]:
+    """Replacement first: what is to go stays until what comes in its place is warm."""
+    need = own * spec.slots_own + (spot + od) * spec.slots_cloud
+    need -= min(own, seen.ready[0]) * spec.slots_own
+    need -= (min(spot, seen.ready[1]) + min(od, seen.ready[2])) * spec.slots_cloud
+    keep = {"own": own, "spot": spot, "od": od}
+    for pool, name, slots in ((0, "own", spec.slots_own), (1, "spot", spec.slots_cloud), (2, "od", spec.slots_cloud)):
+        spare = max(0, seen.ready[pool] - keep[name])
+        stay = min(spare, max(0, math.ceil(need / slots)))
+        keep[name] += stay
+        need -= stay * slots
+    return keep
+
+
+def _fit_own(world: World, counts: Counts) -> None:
+    """What is kept for a while longer is not there yet for those who are to have it."""
+    over = sum(count["own"] for count in counts.values()) - world.own_gpus
+    for name, seen in world.seen.items():
+        fresh = max(0, counts[name]["own"] - seen.have(0))
+        cut = max(0, min(over, fresh))
+        counts[name]["own"] -= cut
+        over -= cut
+    for name in counts:
+        cut = max(0, min(over, counts[name]["own"]))
+        counts[name]["own"] -= cut
+        over -= cut

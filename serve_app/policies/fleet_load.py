@@ -1,0 +1,208 @@
+"""What one engine's load has been, what it may be when a new instance is warm, and how well it was served.
+
+Load is in slots: the number of requests that would be running if nobody had to wait. Requests of 1 s and of 30 s are
+not the same load, and a policy that counts requests buys for the wrong one.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from serve_app.policies.fleet_obs import Seen, Spec
+
+FORGET_SERVICE_S = 900.0
+GUESS_COUNTS = 10.0
+"""The guess at a request's seconds weighs as much as so many finished requests."""
+
+MEMORIES_S = (45.0, 180.0, 900.0)
+"""Forecasts with a short, a middle and a long memory; the one that has erred least lately is believed."""
+
+ERRORS_S = 1800.0
+RING = 120
+SETTLED_TICKS = 15
+FEW_TICKS = 20
+"""A forecast from less is no forecast, and how it erred says nothing."""
+
+AFTER_GAP_S = 600.0
+RECENT_S = 1200.0
+PLAN_AHEAD_S = 7200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What to expect when what is ordered now is warm.
+
+    `series`: loads, one after another, a tick each. `guesses`: loads with the weight of so many ticks. `level`: the
+    middle of it. `backlog`: slot-seconds that will be waiting. `miss_usd`: what missing one request is worth.
+    """
+
+    series: tuple[float, ...]
+    guesses: tuple[tuple[float, float], ...]
+    level: float
+    backlog: float
+    service_s: float
+    miss_usd: float
+    known: bool
+
+
+def observe(mine: dict[str, Any], t: float, seen: Seen, spec: Spec, tick_s: float) -> None:
+    """Bring an engine's memory up to `t`."""
+    dt = t - mine.get("t", t - tick_s)
+    if "t" not in mine or dt > AFTER_GAP_S:
+        _begin(mine, spec)
+        dt = tick_s
+    mine["t"] = t
+    mine["ticks"] += 1
+    if dt <= 0:
+        return
+    served = max(0.0, mine["queued"] + seen.arrivals - seen.queued)
+    finished = max(0.0, mine["queued"] + mine["running"] + seen.arrivals - seen.queued - seen.running)
+    _learn_service(mine, seen, spec, finished, dt)
+    _learn_load(mine, seen, spec, dt)
+    _judge(mine, seen, spec, served, dt)
+    mine["queued"], mine["running"], mine["oldest"] = seen.queued, seen.running, seen.oldest_wait
+    mine["total"] += seen.arrivals
+
+
+def _begin(mine: dict[str, Any], spec: Spec) -> None:
+    fresh = {
+        "queued": 0.0,
+        "running": 0.0,
+        "oldest": 0.0,
+        "total": mine.get("total", 0.0),
+        "busy": 0.0,
+        "finished": 0.0,
+        "service": mine.get("service", spec.guess_s or 1.0),
+        "load": 0.0,
+        "flow": 0.0,
+        "levels": [0.0] * len(MEMORIES_S),
+        "weight": [0.0] * len(MEMORIES_S),
+        "past": [],
+        "errors": [[] for _ in MEMORIES_S],
+        "erred": [0.0] * len(MEMORIES_S),
+        "served": mine.get("served", 0.0),
+        "missed": mine.get("missed", 0.0),
+        "recent": [0.0, 0.0],
+        "waiting": 0.0,
+        "ticks": 0,
+        "worth": mine.get("worth", FIRST_WORTH),
+        "allowed": AIM,
+        "peak": mine.get("peak", 0.0),
+    }
+    mine.update(fresh)
+
+
+def _learn_service(mine: dict[str, Any], seen: Seen, spec: Spec, finished: float, dt: float) -> None:
+    """Seconds per request by Little's law: time spent in slots over requests that left them."""
+    keep = math.exp(-dt / FORGET_SERVICE_S)
+    mine["busy"] = mine["busy"] * keep + (mine["running"] + seen.running) / 2 * dt
+    mine["finished"] = mine["finished"] * keep + finished
+    guess = spec.guess_s or 1.0
+    mine["service"] = (guess * GUESS_COUNTS + mine["busy"]) / (GUESS_COUNTS + mine["finished"])
+
+
+def _learn_load(mine: dict[str, Any], seen: Seen, spec: Spec, dt: float) -> None:
+    service = mine["service"]
+    arriving = seen.arrivals / dt * service
+    keep = math.exp(-dt / service)
+    mine["flow"] = mine["flow"] * keep + 1 - keep  # a mean from the first call on, not from nothing
+    flowing = mine["load"] + (1 - keep) / mine["flow"] * (arriving - mine["load"])
+    if seen.queued == 0 and mine["queued"] == 0:
+        share = service / (service + dt)
+        load = share * seen.running + (1 - share) * flowing
+    else:
+        load = max(flowing, seen.running)
+    mine["load"] = load
+    mine["peak"] = max(load, mine["peak"] * math.exp(-dt / 43200))
+    _learn_errors(mine, load, spec, dt)
+    for n, memory in enumerate(MEMORIES_S):
+        mine["weight"][n] = mine["weight"][n] * math.exp(-dt / memory) + dt
+        mine["levels"][n] += dt / mine["weight"][n] * (load - mine["levels"][n])
+
+
+def _learn_errors(mine: dict[str, Any], load: float, spec: Spec, dt: float) -> None:
+    """Compare with what was forecast a cold start ago."""
+    mine["past"].append(list(mine["levels"]))
+    ahead = max(1, round((spec.cold_cloud + dt) / dt))
+    if len(mine["past"]) <= ahead or mine["ticks"] - ahead < SETTLED_TICKS:
+        return
+    keep = math.exp(-dt / ERRORS_S)
+    for n, forecast in enumerate(mine["past"][-1 - ahead]):
+        error = load - forecast
+        mine["errors"][n] = [*mine["errors"][n][-RING + 1 :], error]
+        mine["erred"][n] = mine["erred"][n] * keep + (1 - keep) * error * error
+    del mine["past"][: -ahead - 1]
+
+
+def _judge(mine: dict[str, Any], seen: Seen, spec: Spec, served: float, dt: float) -> None:
+    """Estimate how many requests have become late since the last call, served or still waiting.
+
+    The queue is first come, first served, so the wait of the one at its head runs in between what it was at the two
+    calls; and those that wait now arrived evenly.
+    """
+    share = _above(mine["oldest"], seen.oldest_wait, spec.wait)
+    waiting = seen.queued * _above(0.0, seen.oldest_wait, spec.wait)
+    late = max(0.0, served * share + waiting - mine["waiting"])
+    keep = math.exp(-dt / RECENT_S)
+    mine["waiting"] = waiting
+    mine["served"] += seen.arrivals
+    mine["missed"] += late
+    mine["recent"] = [mine["recent"][0] * keep + seen.arrivals, mine["recent"][1] * keep + late]
+    _price_misses(mine, late, seen.arrivals, dt)
+
+
+def _above(first: float, last: float, limit: float) -> float:
+    """The share of the way from one value to the other that is above the limit."""
+    low, high = min(first, last), max(first, last)
+    if high <= limit:
+        return 0.0
+    return 1.0 if low >= limit else (high - limit) / (high - low)
+
+
+AIM = 0.034
+MOST_ALLOWED, LEAST_ALLOWED = 0.08, 0.006
+FIRST_WORTH = 20.0
+LEAST_WORTH, MOST_WORTH = 4.0, 400.0
+LEARN_WORTH_S = 1800.0
+FASTEST_RISE, FASTEST_FALL = 0.1, 0.01
+
+
+def _price_misses(mine: dict[str, Any], late: float, arrivals: float, dt: float) -> None:
+    """What a miss is worth, in requests served in the cloud: it rises while too many are missed, else it falls."""
+    rate = mine["recent"][0] / RECENT_S
+    ahead = max(200.0, rate * PLAN_AHEAD_S)
+    allowed = AIM + (AIM * mine["served"] - mine["missed"]) / ahead
+    mine["allowed"] = allowed = min(MOST_ALLOWED, max(LEAST_ALLOWED, allowed))
+    if mine["ticks"] <= SETTLED_TICKS or not mine["recent"][0]:
+        return
+    usual = max(rate * dt, 1.0)
+    push = (late - allowed * arrivals) / usual / AIM * dt / LEARN_WORTH_S
+    mine["worth"] = min(
+        MOST_WORTH, max(LEAST_WORTH, mine["worth"] * math.exp(min(FASTEST_RISE, max(-FASTEST_FALL, push))))
+    )
+
+
+def outlook(mine: dict[str, Any], seen: Seen, spec: Spec) -> Outlook:
+    """What to expect, from what has happened: the best forecast, erring as it has erred."""
+    service = mine["service"]
+    miss = mine["worth"] * AIM / mine["allowed"] * spec.od / spec.slots_cloud * service
+    if not mine["total"]:
+        guesses = tuple((1.0 / n, n * spec.slots_own - 0.5) for n in range(1, 10))
+        return Outlook((), guesses, 0.0, 0.0, service, miss, known=False)
+    best = min(range(len(MEMORIES_S)), key=lambda n: mine["erred"][n])
+    level = mine["levels"][best]
+    series = tuple(max(0.0, level + error) for error in mine["errors"][best])
+    peak = mine["peak"]
+    guesses = ((4.0, level + math.sqrt(level)), (2.0, 1.4 * level + 2), (1.0, 1.5 * peak + 4))
+    few = 1 / (1 + mine["ticks"] / FEW_TICKS)
+    return Outlook(
+        series, tuple((w * few, x) for w, x in guesses), level, _backlog(mine, seen, spec), service, miss, known=True
+    )
+
+
+def _backlog(mine: dict[str, Any], seen: Seen, spec: Spec) -> float:
+    """Slot-seconds that will be waiting when what is ordered now is warm."""
+    slots = seen.ready[0] * spec.slots_own + (seen.ready[1] + seen.ready[2]) * spec.slots_cloud
+    more = seen.starting[0] * spec.slots_own
+    ahead = (slots - mine["load"]) * spec.cold_cloud + more * max(0.0, spec.cold_cloud - spec.cold_own)
+    return max(0.0, seen.queued * float(mine["service"]) - ahead)

@@ -1,0 +1,129 @@
+"""How many instances of which engine: the cheapest fleet, where a request that waits too long has a price, too."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from serve_app.policies.fleet_load import Outlook
+from serve_app.policies.fleet_obs import Seen, Spec, World
+
+HOLD_S = 300.0
+"""An instance is expected to stay so long; starting it has to pay off in that time."""
+
+STEPS = (0.0, 0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    own: dict[str, int]
+    cloud: dict[str, int]
+
+
+@dataclass(slots=True)
+class _Options:
+    """The best that an engine can do with 0, 1, 2 … own GPUs: cost in dollars per second, and cloud instances."""
+
+    cost: list[float]
+    cloud: list[int]
+
+
+def plan(world: World, outlooks: dict[str, Outlook], spot_cap: int) -> Plan:
+    """Own GPUs go where they save most; what is missing is rented, and if spot runs short, at a higher price."""
+    found = Plan({}, {})
+    for step in STEPS:
+        options = {name: _options(world, name, outlook, step) for name, outlook in outlooks.items()}
+        found = _share(options, world.own_gpus)
+        if sum(found.cloud.values()) <= spot_cap:
+            break
+    return found
+
+
+def _options(world: World, name: str, outlook: Outlook, step: float) -> _Options:
+    spec, seen = world.specs[name], world.seen[name]
+    price = spec.spot + step * max(0.0, spec.od - spec.spot)
+    price = max(price, 1e-9)
+    misses = _misses(outlook, spec, world.tick_s)
+    most = max((*outlook.series, *(load for _, load in outlook.guesses)), default=0.0)
+    most += min(most, outlook.backlog / HOLD_S * 4)
+    top = math.ceil(most / spec.slots_cloud) + 1 if outlook.known else 0
+    have = seen.have(1) + seen.have(2)
+    start = price * (1 + spec.cold_cloud / HOLD_S)
+    options = _Options([], [])
+    for own in range(min(world.own_gpus, math.ceil(most / spec.slots_own) + 1) + 1):
+        best, best_cloud = math.inf, 0
+        for cloud in range(top + 1):
+            slots = own * spec.slots_own + cloud * spec.slots_cloud
+            cost = min(cloud, have) * price + max(0, cloud - have) * start + misses(slots)
+            if cost < best:
+                best, best_cloud = cost, cloud
+        options.cost.append(best + own * world.idle + _moving(world, seen, spec, own))
+        options.cloud.append(best_cloud)
+    return options
+
+
+def _moving(world: World, seen: Seen, spec: Spec, own: int) -> float:
+    """An own GPU that changes hands serves nobody while one engine drains and the other loads."""
+    taken = max(0, own - seen.have(0) - world.own_free)
+    return taken * spec.spot * spec.slots_own / spec.slots_cloud * (spec.cold_own + 30.0) / HOLD_S
+
+
+def _misses(outlook: Outlook, spec: Spec, tick_s: float) -> Callable[[int], float]:
+    """Dollars per second for requests that wait too long with so many slots."""
+    known: dict[int, float] = {}
+
+    def misses(slots: int) -> float:
+        if slots not in known:
+            known[slots] = outlook.miss_usd / max(0.05, outlook.service_s) * _late(outlook, slots, spec.wait, tick_s)
+        return known[slots]
+
+    return misses
+
+
+def _late(outlook: Outlook, slots: int, wait: float, tick_s: float) -> float:
+    """The part of the load that waits too long: what is expected, run through a queue of so many slots."""
+    late = _queue(outlook.series, slots, wait, tick_s)
+    weight = float(len(outlook.series))
+    for ticks, load in outlook.guesses:
+        late += ticks * load * (load > slots)
+        weight += ticks
+    late /= weight
+    over = outlook.backlog - wait * slots
+    if over > 0:
+        clear = over / max(0.5, slots - outlook.level)
+        late += outlook.level * min(1.0, clear / HOLD_S)
+    return late
+
+
+def _queue(series: tuple[float, ...], slots: int, wait: float, tick_s: float) -> float:
+    """Sum over the ticks of the load that arrives while the wait is above the limit."""
+    if not series or max(series) <= slots:
+        return 0.0
+    able, late, before = wait * slots, 0.0, 0.0
+    for load in series:
+        after = before + (load - slots) * tick_s
+        if after <= 0:
+            after = 0.0
+        if after > able or before > able:
+            high, low = (after, before) if after > before else (before, after)
+            late += load if low >= able else load * (high - able) / (high - low)
+        before = after
+    return late
+
+
+def _share(options: dict[str, _Options], own_gpus: int) -> Plan:
+    """Divide the own GPUs by dynamic programming over the engines."""
+    best, choices = [0.0] * (own_gpus + 1), []
+    for option in options.values():
+        row, choice = [], []
+        for gpus in range(own_gpus + 1):
+            costs = [best[gpus - own] + option.cost[own] for own in range(min(gpus, len(option.cost) - 1) + 1)]
+            least = min(costs)
+            row.append(least)
+            choice.append(costs.index(least))
+        best = row
+        choices.append(choice)
+    left, own = own_gpus, {}
+    for name, choice in zip(reversed(options), reversed(choices), strict=True):
+        own[name] = choice[left]
+        left -= own[name]
+    return Plan(own, {name: options[name].cloud[count] for name, count in own.items()})
