@@ -37,8 +37,9 @@ if FOLDER:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(FOLDER)
     for left_behind in FOLDER.glob(f"gauge_live*_{os.getpid()}.db"):  # by a dead process with this one's number
         left_behind.unlink(missing_ok=True)
-    if not values.ValueClass._multiprocess:  # the library was imported before the folder was known
-        values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    # The library would ask for the process's number whenever it counts, in case of a fork; nothing forks after this.
+    OURS = os.getpid()
+    values.ValueClass = values.MultiProcessValue(lambda: OURS)  # type: ignore[no-untyped-call]
 
 REGISTRY = CollectorRegistry()
 

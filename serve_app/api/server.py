@@ -53,7 +53,13 @@ class _HttpServer(uvicorn.Server):
 
     def __init__(self, app: Any) -> None:
         config = uvicorn.Config(
-            app, http=_Protocol, lifespan="off", log_config=None, access_log=False, server_header=False
+            app,
+            http=_Protocol,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # who calls is told by the key, never by a header that anybody can write
         )
         super().__init__(config)
 
