@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ARTIFACT = "embeddings"
 LONGEST_TOKEN = 64
 """Characters of text per token that are looked at, at most: what is cut off anyway need not be tokenised first."""
+AT_ONCE = 2_000  # characters that are tokenised in the event loop: less than a millisecond
 POSITIONS = 512  # of a checkpoint that does not say
 
 
@@ -86,7 +87,7 @@ class Encoder(Engine):
         payload = job.payload
         self._refuse_unusable(payload)
         assert isinstance(payload, Embedding)
-        tokens = await asyncio.to_thread(self._tokenise, payload.inputs)
+        tokens = await self._tokens(payload.inputs)
         try:
             vectors = await self._batches.run(tokens)
         except RuntimeError as error:  # CTranslate2's
@@ -135,6 +136,12 @@ class Encoder(Engine):
             raise BadRequest("A text to embed is empty; leave it out.", param="input")
         if payload.dimensions is not None and not 1 <= payload.dimensions <= self._width:
             raise BadRequest(f"'dimensions' should be from 1 to {self._width} for this model.", param="dimensions")
+
+    async def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Short texts take less time than handing them to a thread."""
+        if sum(map(len, texts)) <= AT_ONCE:
+            return self._tokenise(texts)
+        return await asyncio.to_thread(self._tokenise, texts)
 
     def _tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         room = self._max_tokens * LONGEST_TOKEN
