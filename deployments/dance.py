@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from serve_app.engine import Engine
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 MIRRORS = ("auto", "yes", "no")
 LANGUAGES = ("ko", "en")
 SIDES = ("video", "reference")
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two movements, as the pose engine saw it; `usage` is what that cost."""
-
-    landmarks: bytes
-    usage: Usage = field(default_factory=Usage)
 
 
 class Compare(Engine):
@@ -50,18 +42,17 @@ class Compare(Engine):
             raise BadRequest(f"'mirror' should be one of {', '.join(MIRRORS)}.", param="mirror")
         if payload.language not in LANGUAGES:
             raise BadRequest(f"'language' should be one of {', '.join(LANGUAGES)}.", param="language")
+        started = time.perf_counter()
         sides = await self._sides(job, payload)
         yield Progress(0.9, "poses")
-        started = time.perf_counter()
         analysis, heatmap, landmarks = await asyncio.to_thread(_analysed, sides, payload)
         yield Artifact("analysis", "application/json", analysis)
         yield Artifact("heatmap", "image/png", heatmap)
         if payload.keypoints:
             yield Artifact("landmarks", "application/json", landmarks)
-        usage = sides[0].usage + sides[1].usage
-        yield Done(usage + Usage(engine_s=time.perf_counter() - started))
+        yield Done(Usage(engine_s=time.perf_counter() - started))
 
-    async def _sides(self, job: Job, payload: Dance) -> list[Side]:
+    async def _sides(self, job: Job, payload: Dance) -> list[bytes]:
         """Both sides. If one cannot be had, the other is given up, and the error says which it was."""
         tasks = [
             asyncio.ensure_future(self._side(job, name, source))
@@ -74,32 +65,30 @@ class Compare(Engine):
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _side(self, job: Job, name: str, source: Media | Landmarks) -> Side:
+    async def _side(self, job: Job, name: str, source: Media | Landmarks) -> bytes:
         if isinstance(source, Landmarks):
-            return Side(source.data)
+            return source.data
         asked = replace(job, id=f"{job.id}.{name}", kind=Kind.POSE, payload=Pose(source), plan=(), model=None)
-        landmarks, usage = None, Usage()
+        landmarks = None
         try:
             async with aclosing(self.handlers["pose"](asked)) as events:
                 async for event in events:
                     if isinstance(event, Artifact) and event.name == "landmarks":
                         landmarks = event.data
-                    elif isinstance(event, Done):
-                        usage = event.usage
         except MegaCityError as error:
             error.param = error.param or name
             raise
         if landmarks is None:
             raise EngineFailed("The pose engine stopped before its answer was complete. Please try again.")
-        return Side(landmarks, usage)
+        return landmarks
 
 
-def _analysed(sides: list[Side], payload: Dance) -> tuple[bytes, bytes, bytes]:
+def _analysed(sides: list[bytes], payload: Dance) -> tuple[bytes, bytes, bytes]:
     """The three artifacts. Raises BadRequest or Unprocessable, naming the side."""
     from deployments.movement import heatmap
     from deployments.movement.comparison import compare
 
-    danced, reference = (_read(side.landmarks, name) for side, name in zip(sides, SIDES, strict=True))
+    danced, reference = (_read(side, name) for side, name in zip(sides, SIDES, strict=True))
     found = compare(danced, reference, payload.mirror)
     keypoints = json.dumps(danced.keypoints()).encode() if payload.keypoints else b""
     return json.dumps(analysis(found, payload.language), ensure_ascii=False).encode(), heatmap.draw(found), keypoints

@@ -83,11 +83,16 @@ def perform(dance: Dance, times: Numbers, body: Body | None = None, errors: dict
 
 
 def record(
-    world: Numbers, times: Numbers, camera: Camera | None = None, noise_m: float = 0.0, visibility: float = 0.99
+    world: Numbers,
+    times: Numbers,
+    camera: Camera | None = None,
+    noise_m: float = 0.0,
+    seed: int = 0,
+    visibility: float = 0.99,
 ) -> Recording:
-    """What a pose engine that makes errors of `noise_m` would see."""
+    """What a pose engine would see that errs by `noise_m` in each direction, independently in every frame."""
     camera = camera or Camera()
-    world = world + np.random.default_rng(0).normal(0, noise_m, world.shape) if noise_m else world
+    world = world + np.random.default_rng(seed).normal(0, noise_m, world.shape) if noise_m else world
     points = np.empty((*world.shape[:2], 4))
     points[..., 0] = camera.x + world[..., 0] * camera.metre / camera.aspect
     points[..., 1] = camera.y + world[..., 1] * camera.metre
