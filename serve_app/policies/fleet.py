@@ -27,9 +27,39 @@ def decide(t: float, obs: Any, mem: dict[str, Any]) -> Counts:
         del engines[gone]
     cap = _spot_cap(world, mem)
     chosen = plan(world, outlooks, cap)
+    for name, count in chosen.cloud.items():
+        chosen.cloud[name] = _lingering(engines[name], t, count, world.seen[name])
+    _keep_warm(world, chosen, engines, t)
     counts = _placed(world, chosen, cap)
     mem["asked"] = sum(count["spot"] for count in counts.values())
     return counts
+
+
+LINGER_S = 60.0
+
+
+def _lingering(mine: dict[str, Any], t: float, count: int, seen: Seen) -> int:
+    """What there is stays until it has not been wanted for a while: one quiet moment is no reason to let go."""
+    recent = [(when, wanted) for when, wanted in mine.get("wanted", ()) if 0 <= t - when < LINGER_S]
+    mine["wanted"] = [*recent, (t, count)]
+    most = max(wanted for _, wanted in mine["wanted"])
+    return max(count, min(most, seen.have(1) + seen.have(2)))
+
+
+IDLE_S = 1800.0
+
+
+def _keep_warm(world: World, chosen: Plan, engines: dict[str, Any], t: float) -> None:
+    """An own GPU that nobody else wants stays loaded for half an hour: it costs little, and loading takes long."""
+    left = world.own_gpus - sum(chosen.own.values())
+    for name, seen in world.seen.items():
+        mine = engines[name]
+        if chosen.own[name] >= seen.have(0):
+            mine["idle_since"] = t
+        elif t - mine.get("idle_since", t) < IDLE_S:
+            stay = min(left, seen.have(0) - chosen.own[name])
+            chosen.own[name] += stay
+            left -= stay
 
 
 PATIENCE = 2

@@ -14,6 +14,9 @@ FORGET_SERVICE_S = 900.0
 GUESS_COUNTS = 10.0
 """The guess at a request's seconds weighs as much as so many finished requests."""
 
+CAUTION = 2.5
+"""Before anything has finished, requests may well be longer than guessed: an order can be cancelled, time can't."""
+
 MEMORIES_S = (45.0, 180.0, 900.0)
 """Forecasts with a short, a middle and a long memory; the one that has erred least lately is believed."""
 
@@ -75,6 +78,7 @@ def _begin(mine: dict[str, Any], spec: Spec) -> None:
         "service": mine.get("service", spec.guess_s or 1.0),
         "load": 0.0,
         "flow": 0.0,
+        "jam": 0.0,
         "levels": [0.0] * len(MEMORIES_S),
         "weight": [0.0] * len(MEMORIES_S),
         "past": [],
@@ -97,7 +101,7 @@ def _learn_service(mine: dict[str, Any], seen: Seen, spec: Spec, finished: float
     keep = math.exp(-dt / FORGET_SERVICE_S)
     mine["busy"] = mine["busy"] * keep + (mine["running"] + seen.running) / 2 * dt
     mine["finished"] = mine["finished"] * keep + finished
-    guess = spec.guess_s or 1.0
+    guess = (spec.guess_s or 1.0) * (1 if mine["finished"] > GUESS_COUNTS else CAUTION)
     mine["service"] = (guess * GUESS_COUNTS + mine["busy"]) / (GUESS_COUNTS + mine["finished"])
 
 
@@ -107,11 +111,14 @@ def _learn_load(mine: dict[str, Any], seen: Seen, spec: Spec, dt: float) -> None
     keep = math.exp(-dt / service)
     mine["flow"] = mine["flow"] * keep + 1 - keep  # a mean from the first call on, not from nothing
     flowing = mine["load"] + (1 - keep) / mine["flow"] * (arriving - mine["load"])
-    if seen.queued == 0 and mine["queued"] == 0:
-        share = service / (service + dt)
-        load = share * seen.running + (1 - share) * flowing
+    if seen.oldest_wait > service:
+        mine["jam"] = 2 * service
+    if mine["jam"] > 0:  # what runs is what there are slots for, and then what is caught up with
+        mine["jam"] -= dt
+        load = flowing
     else:
-        load = max(flowing, seen.running)
+        share = service / (service + dt)
+        load = share * (seen.running + seen.queued) + (1 - share) * flowing
     mine["load"] = load
     mine["peak"] = max(load, mine["peak"] * math.exp(-dt / 43200))
     _learn_errors(mine, load, spec, dt)
@@ -196,13 +203,19 @@ def outlook(mine: dict[str, Any], seen: Seen, spec: Spec) -> Outlook:
     guesses = ((4.0, level + math.sqrt(level)), (2.0, 1.4 * level + 2), (1.0, 1.5 * peak + 4))
     few = 1 / (1 + mine["ticks"] / FEW_TICKS)
     return Outlook(
-        series, tuple((w * few, x) for w, x in guesses), level, _backlog(mine, seen, spec), service, miss, known=True
+        series,
+        tuple((w * few, x) for w, x in guesses),
+        level,
+        _backlog(mine, seen, spec, level),
+        service,
+        miss,
+        known=True,
     )
 
 
-def _backlog(mine: dict[str, Any], seen: Seen, spec: Spec) -> float:
+def _backlog(mine: dict[str, Any], seen: Seen, spec: Spec, level: float) -> float:
     """Slot-seconds that will be waiting when what is ordered now is warm."""
     slots = seen.ready[0] * spec.slots_own + (seen.ready[1] + seen.ready[2]) * spec.slots_cloud
     more = seen.starting[0] * spec.slots_own
-    ahead = (slots - mine["load"]) * spec.cold_cloud + more * max(0.0, spec.cold_cloud - spec.cold_own)
+    ahead = (slots - level) * spec.cold_cloud + more * max(0.0, spec.cold_cloud - spec.cold_own)
     return max(0.0, seen.queued * float(mine["service"]) - ahead)
