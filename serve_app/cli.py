@@ -34,7 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="megacity", description="One router in front of every engine, on Ray Serve.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_up, _add_demo, _add_check, _add_route, _add_status, _add_keys, _add_costs, _add_models):
+    for add in (
+        _add_up,
+        _add_demo,
+        _add_check,
+        _add_route,
+        _add_status,
+        _add_keys,
+        _add_costs,
+        _add_models,
+        _add_quantize,
+    ):
         add(commands)
     return parser
 
@@ -90,6 +100,12 @@ def _add_models(commands: Any) -> None:
     models = _command(commands, "models", _models, "show and switch the versions of models")
     models.add_argument("--profile", default="embedded", metavar="NAME|FILE", help="whose store (default: embedded)")
     add_actions(models)
+
+
+def _add_quantize(commands: Any) -> None:
+    from serve_app.commands.quantize import add_options
+
+    add_options(_command(commands, "quantize", _quantize, "make a smaller checkpoint, and measure what it costs"))
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Any:
@@ -214,6 +230,14 @@ def _models(options: argparse.Namespace) -> int:
     from serve_app.config import load_profile
 
     result = run(options, load_profile(options.profile).settings)
+    _print_json(result) if options.json else print(result)
+    return 0
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from serve_app.commands.quantize import run
+
+    result = run(options)
     _print_json(result) if options.json else print(result)
     return 0
 
