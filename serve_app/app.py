@@ -14,6 +14,7 @@ from serve_app.api.service import Service
 from serve_app.config import Settings
 from serve_app.host import carrier, pile_up, waker
 from serve_app.lines import Batch
+from serve_app.parcels import Parcel, unpacked
 from serve_app.pipeline import compose
 from serve_app.policies.routing import Health
 from serve_app.policies.versions import Switch
@@ -108,6 +109,12 @@ class Ingress:
         """The door for Python callers on a handle: the whole pipeline, in batches of events."""
         async for batch in pile_up(self.service.run(job)):
             yield batch
+
+    async def receive(self, parcel: Parcel) -> AsyncGenerator[Batch]:
+        """As `run`, for a job whose files come along."""
+        async with unpacked(parcel, self.service.spool) as job:
+            async for batch in self.run(job):
+                yield batch
 
     async def decide(self, job: Job) -> Decision:
         return self.candidates(job)[0].decision

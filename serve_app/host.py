@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -34,8 +35,10 @@ from ray.serve.handle import DeploymentHandle
 from serve_app import logs
 from serve_app.config import EngineEntry
 from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
-from serve_app.lines import Batch, Lease, Lines, Listener
+from serve_app.lines import Batch, FilesWanted, Lease, Lines, Listener
+from serve_app.parcels import Parcel, files_of, packed, unpacked
 from serve_app.room import Room
+from serve_app.services.spool import Spool
 from serve_app.types import Delta, Done, Event, Handler, Job, Part
 
 READ_AHEAD = 1024  # events that an engine may be ahead of its reader
@@ -63,15 +66,32 @@ class Host:
         handlers = {role: _counted(config.needs[role], carrier(role, handle)) for role, handle in needs.items()}
         self.engine = config.engine_class()(config.engine_options(), handlers, config.slots)
         await self.engine.load()
+        self.spool = Spool()
         self.listener = Listener(self.run)
         await self.listener.open()
 
-    async def line(self, job: Job, node: str) -> AsyncGenerator[Batch | Lease]:
-        """To a caller on this node a lease, over which it sends this job and others; to all others as `run`."""
-        local = node == ray.get_runtime_context().get_node_id()
-        async with contextlib.aclosing(self.listener.lease() if local else self.run(job)) as answers:
+    async def line(self, job: Job, node: str) -> AsyncGenerator[Batch | Lease | FilesWanted]:
+        """To a caller on this node a lease, over which it sends this job and others; to all others as `run`, unless
+        the job has files, which are on the caller's node."""
+        if node == ray.get_runtime_context().get_node_id():
+            answers: AsyncGenerator[Batch | Lease] = self.listener.lease()
+        elif any(files_of(job.payload)):
+            yield FilesWanted()
+            return
+        else:
+            answers = self.run(job)
+        async with contextlib.aclosing(answers):
             async for answer in answers:
                 yield answer
+
+    async def receive(self, parcel: Parcel) -> AsyncGenerator[Batch]:
+        """As `run`, for a job whose files come along."""
+        try:
+            async with unpacked(parcel, self.spool) as job, contextlib.aclosing(self.run(job)) as batches:
+                async for batch in batches:
+                    yield batch
+        except MegaCityError as refusal:
+            yield [refusal]
 
     async def run(self, job: Job) -> AsyncGenerator[Batch]:
         """Answer one job in batches of events; the last batch ends with a `Done` or an error."""
@@ -104,6 +124,7 @@ class Host:
     async def __del__(self) -> None:
         if hasattr(self, "listener"):
             self.listener.close()
+            self.spool.close()
         if hasattr(self, "engine"):
             await self.engine.close()
 
@@ -171,7 +192,8 @@ def joined(batch: Batch) -> Batch:
 def carrier(engine: str, handle: DeploymentHandle) -> Handler:
     """A handler whose events come from another deployment, over a Serve handle."""
     call = handle.options(method_name="line", stream=True).remote
-    lines = Lines(call, ray.get_runtime_context().get_node_id())
+    receive = handle.options(method_name="receive", stream=True).remote
+    lines = Lines(call, ray.get_runtime_context().get_node_id(), partial(_sent, receive))
 
     async def run(job: Job) -> AsyncGenerator[Event]:
         try:
@@ -194,6 +216,17 @@ def carrier(engine: str, handle: DeploymentHandle) -> Handler:
             raise EngineFailed(f"engine {engine} could not be reached; try again") from error
 
     return run
+
+
+async def _sent(receive: Callable[[Parcel], Any], job: Job) -> AsyncGenerator[Batch]:
+    """A job's batches from an engine on another node, which gets its files first."""
+    parcel = await packed(job)
+    batches = receive(parcel)
+    try:
+        async for batch in batches:
+            yield batch
+    finally:
+        batches.cancel()
 
 
 def _cancelled_here() -> bool:

@@ -43,6 +43,11 @@ class Lease:
     token: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class FilesWanted:
+    """What a caller on another node is told whose job has files: to send them along."""
+
+
 class Wire(asyncio.Protocol):
     """Length-prefixed frames between two processes of one user."""
 
@@ -183,17 +188,24 @@ class _Line:
 class Lines:
     """The caller's side: a job at a time on each line, and a new lease when no line is free.
 
-    `call(job, node)` is a Serve call that streams a `Lease` to callers on its own node, and to others the batches.
+    `call(job, node)` is a Serve call that streams a `Lease` to callers on its own node, and to others the batches, or
+    that `FilesWanted`; `send` then takes the job there with its files.
     """
 
-    def __init__(self, call: Callable[[Job, str], Any], node: str) -> None:
+    def __init__(
+        self,
+        call: Callable[[Job, str], Any],
+        node: str,
+        send: Callable[[Job], AsyncGenerator[Batch]],
+    ) -> None:
         self._call = call
         self._node = node
+        self._send = send
         self._idle: list[_Line] = []
 
     async def run(self, job: Job) -> AsyncGenerator[Batch]:
         """A job's batches. Raises `OSError` if the engine's process is lost, and what Serve's calls raise."""
-        line = self._free()
+        line, way = self._free(), None
         if not line:
             answers = self._call(job, self._node)
             try:
@@ -201,12 +213,17 @@ class Lines:
                     if isinstance(answer, Lease):
                         line = await _opened(answer, answers)
                         break
+                    if isinstance(answer, FilesWanted):
+                        way = self._send(job)
+                        break
                     yield answer
             finally:
                 if not line:
                     answers.cancel()
         if line:
-            async with aclosing(self._over(line, job)) as batches:
+            way = self._over(line, job)
+        if way:
+            async with aclosing(way) as batches:
                 async for batch in batches:
                     yield batch
 

@@ -26,6 +26,8 @@ from serve_app.errors import BadRequest
 from serve_app.policies import access
 from serve_app.policies.limits import RANGES
 
+KEEP_ALIVE_S = 75  # longer than clients keep a connection that they don't use: who closes it should be who would use it
+
 
 class Doors:
     """Both servers of one replica: `open` them, and `close` them when what is in flight has been answered."""
@@ -59,6 +61,7 @@ class _HttpServer(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             proxy_headers=False,  # who calls is told by the key, never by a header that anybody can write
         )
         super().__init__(config)

@@ -77,6 +77,11 @@ async def engine() -> AsyncGenerator[Engine]:
     engine.listener.close()
 
 
+async def no_files(job: Job) -> AsyncGenerator[Batch]:
+    raise AssertionError("no job here has files")
+    yield []
+
+
 def job(text: str) -> Job:
     return Job("j", Kind.CHAT, Chat((Message("user", text),)))
 
@@ -86,20 +91,20 @@ async def said(way: Lines, text: str) -> list:
 
 
 async def test_one_lease_serves_many_jobs(engine: Engine) -> None:
-    way = Lines(engine.call, "here")
+    way = Lines(engine.call, "here", no_files)
     for _ in range(3):
         assert await said(way, "a b") == [Delta("a"), Delta("b"), Done()]
     assert (engine.calls, engine.given_back) == (1, 0)
 
 
 async def test_jobs_at_a_time_have_a_lease_each(engine: Engine) -> None:
-    way = Lines(engine.call, "here")
+    way = Lines(engine.call, "here", no_files)
     await asyncio.gather(*(said(way, "a b c") for _ in range(5)))
     assert engine.calls == 5
 
 
 async def test_an_error_ends_a_job_and_not_its_line(engine: Engine) -> None:
-    way = Lines(engine.call, "here")
+    way = Lines(engine.call, "here", no_files)
     assert [type(item) for item in await said(way, "bad")] == [BadRequest]
     assert len(await said(way, "a")) == 2
     assert engine.calls == 1
@@ -107,7 +112,7 @@ async def test_an_error_ends_a_job_and_not_its_line(engine: Engine) -> None:
 
 async def test_an_idle_lease_is_given_back(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "IDLE_S", 0.05)
-    way = Lines(engine.call, "here")
+    way = Lines(engine.call, "here", no_files)
     await said(way, "a")
     await asyncio.sleep(0.3)
     assert engine.given_back == 1
@@ -116,14 +121,14 @@ async def test_an_idle_lease_is_given_back(engine: Engine, monkeypatch: pytest.M
 
 async def test_an_old_lease_is_not_used_again(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "OLDEST_S", 0.0)
-    way = Lines(engine.call, "here")
+    way = Lines(engine.call, "here", no_files)
     await said(way, "a")
     await said(way, "a")
     assert engine.calls == 2
 
 
 async def test_closing_cancels_the_run_and_ends_the_lease(engine: Engine) -> None:
-    way = Lines(engine.call, "here")
+    way = Lines(engine.call, "here", no_files)
     run = way.run(job("hold"))
     assert await anext(run) == [Delta("hold")]
     await run.aclose()
@@ -134,7 +139,7 @@ async def test_closing_cancels_the_run_and_ends_the_lease(engine: Engine) -> Non
 
 async def test_losing_the_engine_is_an_error(engine: Engine) -> None:
     calls: list[Call] = []
-    way = Lines(lambda j, n: calls.append(engine.call(j, n)) or calls[-1], "here")
+    way = Lines(lambda j, n: calls.append(engine.call(j, n)) or calls[-1], "here", no_files)
     run = way.run(job("hold"))
     await anext(run)
     calls[0].cancel()  # as Serve does with what a lost replica held
@@ -143,7 +148,7 @@ async def test_losing_the_engine_is_an_error(engine: Engine) -> None:
 
 
 async def test_other_nodes_get_batches_over_the_handle(engine: Engine) -> None:
-    way = Lines(engine.call, "there")
+    way = Lines(engine.call, "there", no_files)
     assert await said(way, "a b") == [Delta("a"), Delta("b"), Done()]
     assert engine.calls == 1
     await said(way, "a")
@@ -160,7 +165,7 @@ async def test_a_stranger_without_a_token_is_turned_away(engine: Engine) -> None
 
 
 async def test_a_slow_reader_slows_the_engine_down(engine: Engine) -> None:
-    way = Lines(engine.call, "here")
+    way = Lines(engine.call, "here", no_files)
     run = way.run(job("word " * 20_000))
     count = 0
     async for _ in run:
