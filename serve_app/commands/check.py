@@ -1,30 +1,28 @@
 """`megacity check`: a profile's engines against the cards that they are to run on, without starting anything."""
 
 import argparse
-import shutil
-import subprocess
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from serve_app.config import ON_PREM
 from serve_app.errors import ConfigError
 from serve_app.policies import placement
 from serve_app.policies.architectures import Architecture, Fixed, known
 from serve_app.policies.cards import CONTEXT, GIB, Card, cap, card
 from serve_app.policies.placement import AWQ4, FULL, GPTQ4, GPTQ8, HALF, INT8, Claim, Language, Load, Plan, Pool, Scheme
 from serve_app.services import checkpoints
+from serve_app.services.gpus import machine_cards
 
 if TYPE_CHECKING:
     from serve_app.config import EngineEntry, Profile, Replicas, Settings
     from serve_app.engine import EngineOptions
 
-ONPREM = "onprem"
 CAPS = {
     "vllm": "gpu_memory_utilization",
     "torch": "set_per_process_memory_fraction",
     "ctranslate2": None,
     "mediapipe": None,
 }
-QUERY = ["nvidia-smi", "--query-gpu=name,memory.total,memory.reserved,compute_cap", "--format=csv,noheader,nounits"]
 
 
 def run(options: argparse.Namespace, profile: "Profile") -> tuple[Any, str | None]:
@@ -86,8 +84,8 @@ def _replicas(replicas: "int | Replicas") -> tuple[int, int]:
 
 def _classes(entry: "EngineEntry") -> list[str]:
     """The node classes of an engine; one that asks for a card by its label is a class of its own."""
-    found = [":".join(filter(None, (labels.get("pool", ONPREM), labels.get("gpu")))) for labels in entry.placement]
-    return found or [ONPREM]
+    found = [":".join(filter(None, (labels.get("pool", ON_PREM), labels.get("gpu")))) for labels in entry.placement]
+    return found or [ON_PREM]
 
 
 def _load(entry: "EngineEntry") -> Load | None:
@@ -175,7 +173,7 @@ def _pools(options: argparse.Namespace, settings: "Settings", claims: list[Claim
     here = [] if options.gpu else machine_cards()
     source = "the profile"
     if options.gpu or options.gpus or here:
-        pools[ONPREM] = _named_pool(options, here, pools.get(ONPREM))
+        pools[ON_PREM] = _named_pool(options, here, pools.get(ON_PREM))
         source = "this machine" if here else "the command line"
     for name in {name for claim in claims for name in claim.classes if ":" in name}:
         pool, label = name.split(":", 1)
@@ -207,26 +205,6 @@ def _card(name: str) -> Card:
         raise ConfigError(str(error)) from error
 
 
-def machine_cards() -> list[Card]:
-    """The GPUs of this machine with the memory that CUDA can hand out; empty without NVIDIA's driver."""
-    if shutil.which(QUERY[0]) is None:
-        return []
-    try:
-        done = subprocess.run(QUERY, capture_output=True, text=True, timeout=20, check=True)
-        return read_cards(done.stdout)
-    except (subprocess.SubprocessError, ValueError):  # a driver that is broken, or too old for the question
-        return []
-
-
-def read_cards(table: str) -> list[Card]:
-    """Raises ValueError. What the driver keeps for itself is no part of the total that CUDA reports."""
-    cards = []
-    for line in filter(None, map(str.strip, table.splitlines())):
-        name, total, reserved, capability = (cell.strip() for cell in line.rsplit(",", 3))
-        cards.append(Card(name, (int(total) - int(reserved)) * 2**20, float(capability)))
-    return cards
-
-
 def _text(plan: Plan, claims: list[Claim], pools: dict[str, Pool], source: str) -> list[str]:
     if not claims:
         return []
@@ -235,7 +213,7 @@ def _text(plan: Plan, claims: list[Claim], pools: dict[str, Pool], source: str) 
     for node_class, pool in pools.items():
         checks = [check for check in plan.checks if check.node_class == node_class]
         if checks:
-            lines.append(f"  {node_class}: {_pool_text(pool)}{f', from {source}' if node_class == ONPREM else ''}")
+            lines.append(f"  {node_class}: {_pool_text(pool)}{f', from {source}' if node_class == ON_PREM else ''}")
             lines += [_check_line(check, plan, named[check.engine]) for check in checks]
     lines += [f"  {name}: not planned; its model or its node's cards are unknown here" for name in plan.unknown]
     return lines + [f"  {name}: starts on demand, and waits while everything else runs" for name in plan.waiting]

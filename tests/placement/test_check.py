@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from serve_app.cli import main
-from serve_app.commands.check import machine_cards, read_cards
 from serve_app.config import PROFILES
+from serve_app.services.gpus import machine_cards, read_cards
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 QWEN = {"model": "Qwen/Qwen2.5-7B-Instruct", "revision": COMMIT, "max_model_len": 8192, "max_num_seqs": 16}
