@@ -1,7 +1,8 @@
 """The dancer as pictures: rounded limbs in clothes, lit from above, in front of a plain room."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +29,21 @@ LIMBS = [
 ]
 
 
-def video(path: Path, dance: Dance, fps: int = 30, size: tuple[int, int] = (1280, 720), **looks: object) -> None:
+def video(path: Path, dance: Dance, fps: int = 30, size: tuple[int, int] = (1280, 720), **looks: Any) -> None:
     """An MP4 (H.264) of the dance; `looks` are those of `pictures`."""
+    save(path, pictures(dance, np.arange(0, dance.duration_s, 1 / fps), size, **looks), fps)
+
+
+def save(path: Path, frames: Iterable[Picture], fps: int) -> None:
+    """An MP4 of frames of one size."""
     import av
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "20"})
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        times = np.arange(0, dance.duration_s, 1 / fps)
-        for picture in pictures(dance, times, size, **looks):  # type: ignore[arg-type]
+        stream.pix_fmt = "yuv420p"
+        for number, picture in enumerate(frames):
+            if not number:
+                stream.height, stream.width = picture.shape[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode(None))
 
