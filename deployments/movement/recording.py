@@ -1,8 +1,8 @@
 """A recorded movement, and the compact form in which it is kept and passed on.
 
 The form, all numbers little-endian: 8 bytes `MCMOVE01`; the length of the header as uint32; the header, JSON with
-`frames` and `aspect`; then float32 arrays, row by row: `times` (frames), `points` (frames, 33, 4), `world`
-(frames, 33, 3). Nothing follows.
+`frames`, `seen` (frames with somebody in them), `duration_s` and `aspect`; then float32 arrays, row by row: `times`
+(frames), `points` (frames, 33, 4), `world` (frames, 33, 3). Nothing follows.
 """
 
 import json
@@ -64,7 +64,13 @@ class Recording:
 
 
 def write(recording: Recording) -> bytes:
-    header = json.dumps({"frames": recording.frames, "aspect": round(float(recording.aspect), 6)}).encode()
+    described = {
+        "frames": recording.frames,
+        "seen": recording.seen,
+        "duration_s": round(recording.duration_s, 3),
+        "aspect": round(float(recording.aspect), 6),
+    }
+    header = json.dumps(described).encode()
     arrays = (recording.times, recording.points, recording.world)
     body = b"".join(np.ascontiguousarray(array, "<f4").tobytes() for array in arrays)
     return MAGIC + len(header).to_bytes(4, "little") + header + body
