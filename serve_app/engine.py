@@ -48,7 +48,7 @@ class Engine(ABC):
 
     @abstractmethod
     def run(self, job: Job) -> AsyncGenerator[Event]:
-        """Answer one job with `Delta`, `Progress` and `Artifact` events, then exactly one `Done`, or raise.
+        """Answer one job with `Delta`, `ToolDelta`, `Progress` and `Artifact`, then exactly one `Done`, or raise.
 
         `job.model` names the model. The usage of `Done` is this engine's own: that of engines that it calls is added by
         the host. Closing the iterator (`aclose`, or a cancelled task) must free whatever the run

@@ -102,6 +102,12 @@ class Unavailable(MegaCityError):
     status, type, code, retry_after_s = 503, "server_error", "unavailable", 5
 
 
+class Refused(Unavailable):
+    """What an engine itself depends on has turned it away, and would do so again before `retry_after_s` is over."""
+
+    code = "backend_refused"
+
+
 class DeadlineExceeded(MegaCityError):
     status, type, code = 504, "server_error", "deadline_exceeded"
 

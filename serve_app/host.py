@@ -39,7 +39,7 @@ from serve_app.lines import Batch, FilesWanted, Lease, Lines, Listener
 from serve_app.parcels import Parcel, files_of, packed, unpacked
 from serve_app.room import Room
 from serve_app.services.spool import Spool
-from serve_app.types import Delta, Done, Event, Handler, Job, Part
+from serve_app.types import Delta, Done, Event, Handler, Job, Part, ToolDelta
 
 READ_AHEAD = 1024  # events that an engine may be ahead of its reader
 LOST = (  # a replica, its process or its node is gone, or what it has sent went with it
@@ -178,15 +178,21 @@ async def _pump(events: AsyncGenerator[Event], arrived: asyncio.Queue[Event | Me
 
 
 def joined(batch: Batch) -> Batch:
-    """The batch with neighbouring deltas of one choice made into one."""
+    """The batch with neighbouring deltas of one choice made into one, and so those of one call."""
     out: Batch = []
     for item in batch:
         last = out[-1] if out else None
         if isinstance(item, Delta) and isinstance(last, Delta) and last.index == item.index:
             out[-1] = Delta(last.text + item.text, item.index, last.tokens + item.tokens)
+        elif isinstance(item, ToolDelta) and isinstance(last, ToolDelta) and _same_call(last, item):
+            out[-1] = replace(last, arguments=last.arguments + item.arguments, tokens=last.tokens + item.tokens)
         else:
             out.append(item)
     return out
+
+
+def _same_call(last: ToolDelta, item: ToolDelta) -> bool:
+    return (last.index, last.number) == (item.index, item.number) and not item.id
 
 
 def carrier(engine: str, handle: DeploymentHandle) -> Handler:

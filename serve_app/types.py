@@ -34,9 +34,57 @@ class Priority(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Media:
+    """A file that a caller sent: bytes on the disk of this node, not yet looked at. They are `sha256`, in hex.
+
+    `media_type` is what the caller says, or empty. Two media are the same if their bytes are, wherever they lie.
+    """
+
+    path: str = field(compare=False)
+    sha256: str
+    size: int
+    media_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may call. `parameters` is the JSON Schema of its arguments, as JSON text."""
+
+    name: str
+    description: str = ""
+    parameters: str = '{"type": "object", "properties": {}}'
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model has asked for. `arguments` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What the text of an answer has to be: `text`, `json_object` or `json_schema`, with its schema as JSON text."""
+
+    type: str = "text"
+    schema: str = ""
+    name: str = ""
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
+    """One turn. What `media` holds comes before the text; `tool_call_id` says which call a tool's turn answers."""
+
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    media: tuple[Media, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +121,11 @@ class Payload:
         return (self.text,)
 
     @property
+    def attachments(self) -> tuple[Media, ...]:
+        """Files that a language model would have to look at or listen to, beside the texts."""
+        return ()
+
+    @property
     def repeatable(self) -> bool:
         """Whether the same question has the same answer, so that it may be kept."""
         return True
@@ -80,8 +133,14 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Chat(Payload):
+    """`tool_choice` is `auto`, `none` or `required`. Who wants one certain tool is given no other to choose from."""
+
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    response_format: ResponseFormat = ResponseFormat()
 
     @property
     def text(self) -> str:
@@ -90,7 +149,14 @@ class Chat(Payload):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        return tuple(message.content for message in self.messages)
+        said = [message.content for message in self.messages]
+        called = [text for m in self.messages for call in m.tool_calls for text in (call.name, call.arguments)]
+        offered = [text for tool in self.tools for text in (tool.name, tool.description, tool.parameters)]
+        return (*said, *called, *offered, *filter(None, [self.response_format.schema]))
+
+    @property
+    def attachments(self) -> tuple[Media, ...]:
+        return tuple(media for message in self.messages for media in message.media)
 
     @property
     def repeatable(self) -> bool:
@@ -109,19 +175,6 @@ class Completion(Payload):
     @property
     def repeatable(self) -> bool:
         return self.sampling.repeatable
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """A file that a caller sent: bytes on the disk of this node, not yet looked at. They are `sha256`, in hex.
-
-    `media_type` is what the caller says, or empty. Two media are the same if their bytes are, wherever they lie.
-    """
-
-    path: str = field(compare=False)
-    sha256: str
-    size: int
-    media_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +323,7 @@ class Coaching(Payload):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking. `zones` empty means every zone; a limit that is `None` is not kept.
+    """Who is asking. `zones` and `pools` empty mean every one of them; a limit that is `None` is not kept.
 
     The defaults are those of code inside the cluster, which is trusted. `key` is the id of a key, never its secret.
     """
@@ -284,6 +337,7 @@ class Caller:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     budget_nano_usd: int | None = None
+    pools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,6 +499,21 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolDelta:
+    """A piece of the arguments of call `number` of choice `index`; the first of a call brings its `id` and `name`."""
+
+    arguments: str = ""
+    index: int = 0
+    number: int = 0
+    id: str = ""
+    name: str = ""
+    tokens: int = 1
+
+    def __reduce__(self) -> tuple[type["ToolDelta"], tuple[str, int, int, str, str, int]]:
+        return ToolDelta, (self.arguments, self.index, self.number, self.id, self.name, self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """`fraction` is between 0 and 1."""
 
@@ -463,12 +532,16 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The last event of every run that did not raise. `finish` holds one OpenAI finish reason per choice."""
+    """The last event of every run that did not raise. `finish` holds one OpenAI finish reason per choice.
+
+    `estimated` says that nobody has counted the tokens of the usage.
+    """
 
     usage: Usage = field(default_factory=Usage)
     finish: tuple[str, ...] = ("stop",)
+    estimated: bool = False
 
 
-Event = Routed | Delta | Progress | Artifact | Done
+Event = Routed | Delta | ToolDelta | Progress | Artifact | Done
 Handler = Callable[[Job], AsyncGenerator[Event]]
 Stage = Callable[[Handler], Handler]

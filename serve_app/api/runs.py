@@ -35,7 +35,7 @@ async def in_turn(run: Handler, jobs: Sequence[Job]) -> AsyncGenerator[Event]:
                     yield replace(event, index=event.index + len(whole.finish))
         if done is None:
             raise unfinished()
-        whole = Done(whole.usage + done.usage, whole.finish + done.finish)
+        whole = Done(whole.usage + done.usage, whole.finish + done.finish, whole.estimated or done.estimated)
     yield whole
 
 

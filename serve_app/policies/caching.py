@@ -10,7 +10,7 @@ from typing import Any
 
 from serve_app.types import Chat, Completion, Job
 
-FORMAT = "2"
+FORMAT = "3"
 """Part of every key. Raise it when the form of keys or values changes, and old entries are no longer found."""
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from typing import ClassVar
 
-from serve_app.types import Candidate, Decision, Job, Payload, Usage
+from serve_app.policies.prompting import estimate_prompt, estimate_tokens
+from serve_app.types import Candidate, Chat, Decision, Job, Payload, Usage
 
 NANO = 10**9
 TOKENS_PRICED = 10**6  # token prices are per million, as everybody quotes them
@@ -18,9 +19,12 @@ US_PER_HOUR = 3600 * 10**6
 HOURS_PER_YEAR = 8760
 
 BYTES_AROUND_PROMPT = 256  # a chat template's own words
+BYTES_AROUND_TOOLS = 1024  # and what it says about calling tools; Qwen's, the longest of those in use, takes 700
 TOKENS_PER_MESSAGE = 5  # what a chat template puts around a message; see `routing`
 SLOWEST_TOKENS_PER_S = 2  # a reservation for time reckons with this pace ...
 SLOWEST_START_S = 30  # ... after this long a prefill
+TYPICAL_ANSWER_TOKENS = 300  # an estimate reckons with this length if the caller sets none ...
+TYPICAL_TOKENS_PER_S = 30  # ... and with this pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,9 @@ class Price:
 
     def bound(self, payload: Payload, instructions: str | None) -> int:
         """Nano-dollars that a run of `payload` cannot exceed, before it is known what it will use."""
-        prompt = min(_most_prompt_tokens(payload, instructions), self.context_tokens)
+        prompt = self.context_tokens  # nobody knows how many tokens a picture takes
+        if not payload.attachments:
+            prompt = min(_most_prompt_tokens(payload, instructions), prompt)
         asked = payload.sampling.max_tokens or self.context_tokens
         written = min(asked, self.context_tokens) * payload.sampling.n
         seconds = SLOWEST_START_S + written / SLOWEST_TOKENS_PER_S
@@ -99,6 +105,14 @@ class Price:
         tokens = prompt * payload.sampling.n * dearest + written * self.output
         time = microseconds(seconds) * self.slot_hour
         return _divided_up(tokens * (US_PER_HOUR // TOKENS_PRICED) + time, US_PER_HOUR)
+
+    def estimate(self, payload: Payload, instructions: str | None) -> int:
+        """Nano-dollars that a run of `payload` is likely to cost: the prompt's tokens as the router estimates them, and
+        an answer of `max_tokens`, or of `TYPICAL_ANSWER_TOKENS` if the caller sets none. Pictures are not reckoned."""
+        n = payload.sampling.n
+        prompt = min(estimate_prompt(payload) + estimate_tokens(instructions or ""), self.context_tokens)
+        written = min(payload.sampling.max_tokens or TYPICAL_ANSWER_TOKENS, self.context_tokens) * n
+        return self.cost(Usage(prompt * n, written, engine_s=written / TYPICAL_TOKENS_PER_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +139,18 @@ class Tariff:
         return max((self._bound(candidate, job) for candidate in job.plan), default=0)
 
     def _bound(self, candidate: Candidate, job: Job) -> int:
+        return sum(price.bound(job.payload, candidate.instructions) for price in self._asked(candidate))
+
+    def estimate(self, candidate: Candidate, job: Job) -> int:
+        """What `job` is likely to cost if this candidate answers."""
+        return sum(price.estimate(job.payload, candidate.instructions) for price in self._asked(candidate))
+
+    def _asked(self, candidate: Candidate) -> list[Price]:
+        """The prices of the model and of what its engine may call."""
         who = candidate.decision
         called = [self.engines.get(name) for name in self.calls.get(who.engine, ())]
         prices = [self.prices.get((who.model, who.version)), *called]
-        return sum(price.bound(job.payload, candidate.instructions) for price in prices if price)
+        return [price for price in prices if price]
 
 
 def microseconds(seconds: float) -> int:
@@ -142,7 +164,8 @@ def usd(nano: int) -> str:
 
 def _most_prompt_tokens(payload: Payload, instructions: str | None) -> int:
     """No vocabulary in use makes more tokens of a text than it has bytes."""
-    around = BYTES_AROUND_PROMPT + TOKENS_PER_MESSAGE * len(payload.texts)
+    tools = BYTES_AROUND_TOOLS if isinstance(payload, Chat) and payload.tools else 0
+    around = BYTES_AROUND_PROMPT + tools + TOKENS_PER_MESSAGE * len(payload.texts)
     return around + len((instructions or "").encode()) + sum(len(text.encode()) for text in payload.texts)
 
 

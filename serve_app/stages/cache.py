@@ -11,9 +11,9 @@ from typing import Any
 from serve_app import metrics
 from serve_app.policies.caching import CacheRules, key_of, may_keep
 from serve_app.services.kv import KV
-from serve_app.types import Artifact, Delta, Done, Event, Handler, Job, Routed, Stage, Usage
+from serve_app.types import Artifact, Delta, Done, Event, Handler, Job, Part, Routed, Stage, ToolDelta, Usage
 
-WHOLE = frozenset({"stop", "length"})
+WHOLE = frozenset({"stop", "length", "tool_calls"})
 LARGEST_ANSWER = 1024 * 1024  # characters of text, bytes of anything else
 
 
@@ -66,7 +66,7 @@ class _Record:
         self.fits = True
         self._best = job.plan[0].decision
         self._size = 0
-        self._events: list[list[Any] | dict[str, str]] = []
+        self._events: list[list[Any] | dict[str, Any]] = []
 
     def see(self, event: Event) -> None:
         """An answer of another model than the key names is not kept, nor is what is too long or cut."""
@@ -77,16 +77,18 @@ class _Record:
                 self.fits = (decision.model, decision.version) == (self._best.model, self._best.version)
             case Delta(text, index, tokens):
                 self._keep(len(text), [text, index, tokens])
+            case ToolDelta(arguments):
+                self._keep(len(arguments), {"call": dataclasses.astuple(event)})
             case Artifact(name, media_type, data):
                 self._keep(len(data), {"name": name, "media_type": media_type, "data": base64.b64encode(data).decode()})
-            case Done(_, finish):
-                self._require(WHOLE.issuperset(finish))
+            case Done(_, finish, estimated):
+                self._require(WHOLE.issuperset(finish) and not estimated)
 
     def written(self, done: Done) -> bytes:
         document = {"events": self._events, "usage": dataclasses.asdict(done.usage), "finish": done.finish}
         return json.dumps(document, separators=(",", ":")).encode()
 
-    def _keep(self, size: int, written: list[Any] | dict[str, str]) -> None:
+    def _keep(self, size: int, written: list[Any] | dict[str, Any]) -> None:
         self._size += size
         self._require(self._size <= LARGEST_ANSWER)
         if self.fits:
@@ -103,12 +105,19 @@ def _read(kept: bytes | None) -> list[Event] | None:
     try:
         document = json.loads(kept or b"null")
         told = [_event(written) for written in document["events"]]
-        return [*told, Done(Usage(**document["usage"]), tuple(document["finish"]))]
+        return [*told, Done(_usage(document["usage"]), tuple(document["finish"]))]
     except (ValueError, TypeError, KeyError):
         return None
 
 
+def _usage(written: dict[str, Any]) -> Usage:
+    parts = tuple(Part(part["engine"], _usage(part["usage"])) for part in written["parts"])
+    return Usage(**{**written, "parts": parts})
+
+
 def _event(written: Any) -> Event:
+    if isinstance(written, dict) and "call" in written:
+        return ToolDelta(*written["call"])
     if isinstance(written, dict):
         return Artifact(written["name"], written["media_type"], base64.b64decode(written["data"]))
     text, index, tokens = written

@@ -11,7 +11,7 @@ from dataclasses import replace
 from serve_app.policies.access import require, scope_of
 from serve_app.policies.prompting import estimate_prompt
 from serve_app.services.rates import Rates
-from serve_app.types import Delta, Done, Event, Handler, Job, Routed, Stage
+from serve_app.types import Delta, Done, Event, Handler, Job, Routed, Stage, ToolDelta
 
 
 def guard(rates: Rates) -> Stage:
@@ -52,7 +52,7 @@ def _used(event: Event, used: int, prompt: int) -> int:
     match event:
         case Routed():
             return prompt
-        case Delta():
+        case Delta() | ToolDelta():
             return used + event.tokens
         case Done(usage):
             return usage.total_tokens

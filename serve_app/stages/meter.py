@@ -18,7 +18,20 @@ from serve_app.errors import MegaCityError, Unavailable
 from serve_app.policies.pricing import Tariff, microseconds
 from serve_app.policies.prompting import estimate_prompt
 from serve_app.services.ledger import Ledger, Row, now_ms
-from serve_app.types import Artifact, Decision, Delta, Done, Event, Handler, Job, Progress, Routed, Stage, Usage
+from serve_app.types import (
+    Artifact,
+    Decision,
+    Delta,
+    Done,
+    Event,
+    Handler,
+    Job,
+    Progress,
+    Routed,
+    Stage,
+    ToolDelta,
+    Usage,
+)
 
 
 def meter(ledger: Ledger, tariff: Tariff) -> Stage:
@@ -76,7 +89,7 @@ class _Bill:
                 self.decision, self.hit = decision, cache == "hit"
                 self.attempts = 0 if self.hit else attempts
                 self.tokens, self.first = 0, 0.0  # of an attempt that was lost before
-            case Delta():
+            case Delta() | ToolDelta():
                 self.first = self.first or time.perf_counter()
                 self.tokens += event.tokens
             case Progress() | Artifact():

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 from serve_app import logs, metrics
 from serve_app.errors import EngineFailed, MegaCityError
-from serve_app.types import Artifact, Decision, Delta, Done, Event, Handler, Job, Kind, Routed
+from serve_app.types import Artifact, Decision, Delta, Done, Event, Handler, Job, Kind, Routed, ToolDelta
 
 OPERATIONS = {Kind.COMPLETION: "text_completion"}  # where the conventions have another word than ours
 PROVIDER = "megacity"
@@ -61,7 +61,7 @@ class _Sight:
         match event:
             case Routed(decision):
                 self._route(decision)
-            case Delta():
+            case Delta() | ToolDelta():
                 self._token(event.tokens)
             case Artifact():
                 self._token(0)
