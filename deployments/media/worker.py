@@ -32,6 +32,7 @@ from av.video.reformatter import VideoReformatter
 HEAD = struct.Struct("<cI")
 PICTURE = struct.Struct("<HHIBBd")
 SOUND_BLOCK = 64 * 1024  # bytes that are gathered before they are sent
+OUT_BLOCK = 2048
 
 CONTAINERS = {  # what each request may open
     "sound": frozenset({"wav", "flac", "mp3", "aac", "ogg", "matroska", "mov"}),
@@ -306,7 +307,9 @@ def turned(frame: Any) -> tuple[bool, int]:
 def encode(request: dict[str, Any]) -> None:
     muxer, encoder, bits, rates = ENCODERS[request["format"]]
     rate = next((rate for rate in rates if rate >= request["rate"]), rates[-1] if rates else request["rate"])
-    container = av.open(Out(), "w", format=muxer, options={"flush_packets": "1"}, buffer_size=4096)
+    pages = {"page_duration": "200000"} if muxer == "ogg" else {}  # microseconds, instead of a second
+    out = Out()
+    container = av.open(out, "w", format=muxer, options={"flush_packets": "1", **pages}, buffer_size=4096)
     stream: Any = container.add_stream(encoder, rate=rate, layout="mono")
     if bits:
         stream.bit_rate = bits
@@ -318,6 +321,7 @@ def encode(request: dict[str, Any]) -> None:
             container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
     container.close()
+    out.flush()
 
 
 def whole_samples(source: Any) -> Iterator[bytes]:
@@ -331,11 +335,20 @@ def whole_samples(source: Any) -> Iterator[bytes]:
 
 
 class Out:
-    """A file that can only be written, so that nothing is ever corrected afterwards."""
+    """A file that can only be written, so that nothing is corrected afterwards; a quarter of a second at once."""
+
+    def __init__(self) -> None:
+        self.waiting = bytearray()
 
     def write(self, data: Any) -> int:
-        write_all(data)
+        self.waiting += data
+        if len(self.waiting) >= OUT_BLOCK:
+            self.flush()
         return len(data)
+
+    def flush(self) -> None:
+        write_all(self.waiting)
+        self.waiting = bytearray()
 
 
 def send(kind: bytes, *parts: Any) -> None:

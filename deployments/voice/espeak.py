@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WORKER = Path(__file__).with_name("worker.py")
 LENGTH = struct.Struct("<I")
+SPACES = " \n\t"
+UNSPACED = (("\u3040", "\u30ff"), ("\u3400", "\u9fff"))  # kana and Han
 PAUSES = frozenset({"", "_", "_:", "_!", "_|"})
 
 
@@ -42,7 +44,10 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of the text and when it is heard, in seconds. What eSpeak says in one go (a number, say) is one word."""
+    """A word of the text, as it stands between spaces, and when it is heard, in seconds.
+
+    In Chinese and Japanese it is what eSpeak takes for a word.
+    """
 
     text: str
     start_s: float
@@ -51,7 +56,10 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """Mono samples between -1 and 1, `rate` of them per second; `phonemes` are mnemonics and when they begin."""
+    """Mono samples between -1 and 1, `rate` of them per second; `phonemes` are mnemonics and when they begin.
+
+    The same utterance is not the same to the last bit: eSpeak makes the pitch waver a little, on and on.
+    """
 
     samples: "NDArray[np.float32]"
     rate: int
@@ -136,29 +144,37 @@ def find() -> tuple[str, str | None]:
             return str(found), str(folder / "espeak-ng-data")
     if system := ctypes.util.find_library("espeak-ng"):
         return system, None
-    raise EngineFailed(
-        "eSpeak NG is not installed. Install the extra 'tts' (pip install 'megacity-serve[tts]') or the system's espeak-ng."
-    )
+    raise EngineFailed("eSpeak NG is not installed: pip install 'megacity-serve[tts]', or install the system's own.")
 
 
 def _spoken(text: str, rate: int, samples: bytearray, times: dict[str, Any]) -> Spoken:
     import numpy as np
 
-    pcm = np.frombuffer(samples, "<i2").astype(np.float32) / 32768
+    pcm = np.frombuffer(samples, "<i2").astype(np.float32) / np.float32(32768)
     phonemes = tuple((symbol, ms / 1000) for symbol, ms in times["phonemes"])
     return Spoken(pcm, rate, _words(text, times["words"], phonemes, len(pcm) / rate), phonemes)
 
 
 def _words(
-    text: str, words: list[tuple[int, int, int]], phonemes: tuple[tuple[str, float], ...], whole_s: float
+    text: str, said: list[tuple[int, int, int]], phonemes: tuple[tuple[str, float], ...], whole_s: float
 ) -> tuple[Word, ...]:
-    """A word ends where the next begins, or where a pause does before that."""
-    starts = [ms / 1000 for _, _, ms in words]
+    """What eSpeak reports for parts of one word of the text is put together. A word ends where the next begins, or
+    where a pause does before that."""
+    starts = [ms / 1000 for _, _, ms in said]
     pauses = [start for symbol, start in phonemes if symbol in PAUSES]
-    ends = []
-    for start, following in zip(starts, [*starts[1:], whole_s], strict=True):
-        ends.append(min([following, *(pause for pause in pauses if start < pause)]))
-    return tuple(
-        Word(text[first : first + length], start, end)
-        for (first, length, _), start, end in zip(words, starts, ends, strict=True)
-    )
+    words: dict[tuple[int, int], tuple[float, float]] = {}
+    for index, (first, length, _) in enumerate(said):
+        following = starts[index + 1] if index + 1 < len(said) else whole_s
+        end = min([following, *(pause for pause in pauses if starts[index] < pause)])
+        place = _place(text, first, length)
+        words[place] = (words.get(place, (starts[index], 0.0))[0], end)
+    return tuple(Word(text[slice(*place)], *times) for place, times in words.items())
+
+
+def _place(text: str, first: int, length: int) -> tuple[int, int]:
+    """Where the word stands that begins at `first`: between spaces, or as eSpeak says where there are none."""
+    if any(low <= text[first : first + 1] <= high for low, high in UNSPACED):
+        return first, first + length
+    start = max(text.rfind(space, 0, first) for space in SPACES) + 1
+    ends = [end for space in SPACES if (end := text.find(space, first)) >= 0]
+    return start, min(ends, default=len(text))

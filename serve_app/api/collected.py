@@ -1,5 +1,6 @@
 """Answers made of everything that a run has yielded."""
 
+import inspect
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -17,32 +18,38 @@ from serve_app.types import Artifact, Decision, Delta, Done, Event, Routed, Usag
 
 @dataclass
 class Collected:
-    """`artifacts` by their names; the text of all deltas as one; `usage` once the run is done."""
+    """`artifacts` by their names, each of all its pieces; the text of all deltas as one; `usage` once it is done."""
 
     decision: Decision | None = None
     cache: str = "bypass"
     text: str = ""
-    artifacts: dict[str, bytes] = field(default_factory=dict)
+    pieces: dict[str, list[bytes]] = field(default_factory=dict)
+    media_types: dict[str, str] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
 
     def take(self, event: Event) -> None:
         match event:
             case Routed(decision, cache):  # a second one means that the run has started anew
                 self.decision, self.cache = decision, cache
-                self.text, self.artifacts = "", {}
+                self.text, self.pieces = "", {}
             case Delta(text):
                 self.text += text
-            case Artifact(name, _, data):
-                self.artifacts[name] = data
+            case Artifact(name, media_type, data):
+                self.pieces.setdefault(name, []).append(data)
+                self.media_types[name] = media_type
             case Done(usage):
                 self.usage = usage
+
+    @property
+    def artifacts(self) -> dict[str, bytes]:
+        return {name: b"".join(pieces) for name, pieces in self.pieces.items()}
 
     def json(self, name: str) -> Any:
         return orjson.loads(self.artifacts[name])
 
 
 class AsJson(Reply):
-    """The run's answer as one JSON object, which `shape` makes of what was collected."""
+    """The run's answer as one JSON object, which `shape` makes of what was collected, at once or as a coroutine."""
 
     def __init__(
         self, run: AsyncGenerator[Event], call: Call, shape: Callable[[Collected], Any], status: int = 200
@@ -57,7 +64,8 @@ class AsJson(Reply):
             async for event in events:
                 collected.take(event)
         self.decision, self.cache = collected.decision, collected.cache
-        body = orjson.dumps(self.make(collected))
+        made = self.make(collected)
+        body = orjson.dumps(await made if inspect.isawaitable(made) else made)
         headers = {
             "content-type": "application/json",
             "content-length": str(len(body)),

@@ -8,14 +8,32 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from serve_app.api import admin, docs, embeddings, envelope, finops, health, models, openai, platform
+from serve_app.api import (
+    admin,
+    dance,
+    docs,
+    embeddings,
+    envelope,
+    finops,
+    health,
+    models,
+    objects,
+    openai,
+    platform,
+    rag,
+    speech,
+)
 from serve_app.api.middleware import Admit, Faults, HeadAsGet, Identify
 from serve_app.api.service import Service
 
 ROUTERS = [
     openai.router,
     embeddings.router,
+    rag.router,
+    speech.router,
+    dance.router,
     platform.router,
+    objects.router,
     finops.router,
     admin.router,
     models.router,

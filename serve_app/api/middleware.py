@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_app import logs
 from serve_app.api import calls, envelope
 from serve_app.api.access import Access
+from serve_app.services import objects
 
 
 class Identify:
@@ -38,8 +39,9 @@ class Identify:
 class Admit:
     """Finds out who calls before anything else is done, and says in every answer how much that caller has left.
 
-    Only the paths of `OPEN` are for everybody. What a known caller may do is decided by the route that matches
-    (`calls.needs`) and by the guard stage, so that no spelling of a path gets around it.
+    Only the paths of `OPEN` are for everybody, and stored results for whoever has a signed URL. What a known caller
+    may do is decided by the route that matches (`calls.needs`) and by the guard stage, so that no spelling of a path
+    gets around it.
     """
 
     OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/start.js", "/openapi.json"})
@@ -58,6 +60,9 @@ class Admit:
             await self.app(scope, receive, send)
             return
         call = scope["state"]["call"]
+        if scope["path"].startswith(objects.PATH) and not (call.authorization or self.access.rules.anonymous):
+            await self.app(scope, receive, send)  # as nobody: the route asks for the signature
+            return
         caller = await self.access.caller(call.authorization)
         scope["state"]["call"] = replace(call, caller=caller)
 

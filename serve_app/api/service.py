@@ -8,6 +8,8 @@ from serve_app.policies.limits import Limits
 from serve_app.policies.routing import Health, Router
 from serve_app.policies.versions import Switches
 from serve_app.services.ledger import Ledger
+from serve_app.services.objects import Objects
+from serve_app.services.references import References
 from serve_app.services.spool import Spool
 from serve_app.services.versions import Registry
 from serve_app.types import Handler
@@ -24,5 +26,7 @@ class Service:
     access: Access = field(kw_only=True)
     ledger: Ledger | None = None
     registry: Registry | None = None
+    references: References | None = None
     switches: Callable[[], Switches] = dict
     spool: Spool = field(default_factory=Spool)
+    objects: Objects = field(default_factory=Objects)

@@ -22,6 +22,7 @@ class Limits:
     max_choices: int = field(default=8, metadata={"about": "`n`, the choices of an answer"})
     max_prompts: int = field(default=16, metadata={"about": "`prompt`, the prompts of one text completion"})
     max_embedding_inputs: int = field(default=2_048, metadata={"about": "`input`, the texts of one embedding request"})
+    max_speech_characters: int = field(default=4_096, metadata={"about": "characters of a text that is to be spoken"})
     max_output_tokens: int = field(
         default=32_768, metadata={"about": "`max_tokens` and `max_completion_tokens`; a model may end earlier"}
     )
