@@ -2,7 +2,8 @@
 
 Run as `python -I pdf_worker.py REQUEST`, where REQUEST is JSON with `pages`, `cpu_s` and `memory_bytes`. The file is
 descriptor 0. The answer is one JSON value a line: the text of each page, then `{"end": true}`, or `{"problem": NAME}`.
-Whatever a hostile file makes of the parser, this process can open nothing and write nothing but its answer.
+Whatever a hostile file makes of the parser, this process writes nothing but its answer, starts nothing, and ends at its
+limits of memory and time.
 """
 
 import io
@@ -14,6 +15,8 @@ import sys
 
 import pypdf
 from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedError
+
+OPEN_FILES = 16  # the parser and Python's codecs load some of their modules when a file first needs them
 
 
 def main(request: dict[str, int]) -> None:
@@ -34,7 +37,7 @@ def confine(cpu_s: int, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 

@@ -35,6 +35,7 @@ class Content:
 
     text: str
     pages: tuple[int, ...] = ()
+    is_pdf: bool = False
 
     def page(self, at: int) -> int | None:
         """The number, from 1, of the page with character `at`."""
@@ -50,8 +51,10 @@ async def read(payload: Documents, bounds: Bounds) -> Content:
     if len(content.text) > bounds.characters:
         raise _too_long(bounds)
     if not content.text.strip():
-        if content.pages:
-            raise Unprocessable("This PDF holds no text, only pictures of it. Send one with text.", param="file")
+        if payload.file and content.is_pdf:
+            raise Unprocessable(
+                "This PDF holds no text; scanned pages are only pictures. Send one with text.", param="file"
+            )
         raise BadRequest("The document is empty; send some text.", param="file" if payload.file else "text")
     return content
 
@@ -136,7 +139,7 @@ async def _pages(process: asyncio.subprocess.Process, bounds: Bounds) -> Content
         said = json.loads(line)
         if isinstance(said, dict):
             if "end" in said:
-                return Content(BETWEEN_PAGES.join(pages), tuple(starts))
+                return Content(BETWEEN_PAGES.join(pages), tuple(starts), is_pdf=True)
             raise _problem(said["problem"], bounds)
         starts.append(size)
         pages.append("".join(char for char in said if char not in CONTROLS))

@@ -110,7 +110,11 @@ class Store:
         self._engine = _engine(sa.make_url(url))
         self._sqlite = self._engine.dialect.name == "sqlite"
         self._vectors: Vectors = InMemory(cache_bytes) if self._sqlite else InDatabase()
-        self._open(label)
+        try:
+            self._open(label)
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     def close(self) -> None:
         self._engine.dispose()
