@@ -28,7 +28,7 @@ FEW_TICKS = 20
 
 AFTER_GAP_S = 600.0
 RECENT_S = 1200.0
-PLAN_AHEAD_S = 7200.0
+PLAN_AHEAD_S, AT_LEAST_AHEAD_S = 7200.0, 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ def observe(mine: dict[str, Any], t: float, seen: Seen, spec: Spec, tick_s: floa
         dt = tick_s
     mine["t"] = t
     mine["ticks"] += 1
+    mine["age"] += max(0.0, dt)
     if dt <= 0:
         return
     served = max(0.0, mine["queued"] + seen.arrivals - seen.queued)
@@ -89,6 +90,7 @@ def _begin(mine: dict[str, Any], spec: Spec) -> None:
         "recent": [0.0, 0.0],
         "waiting": 0.0,
         "ticks": 0,
+        "age": 0.0,
         "worth": mine.get("worth", FIRST_WORTH),
         "allowed": AIM,
         "peak": mine.get("peak", 0.0),
@@ -177,7 +179,7 @@ FASTEST_RISE, FASTEST_FALL = 0.1, 0.01
 def _price_misses(mine: dict[str, Any], late: float, arrivals: float, dt: float) -> None:
     """What a miss is worth, in requests served in the cloud: it rises while too many are missed, else it falls."""
     rate = mine["recent"][0] / RECENT_S
-    ahead = max(200.0, rate * PLAN_AHEAD_S)
+    ahead = max(200.0, rate * min(PLAN_AHEAD_S, max(AT_LEAST_AHEAD_S, mine["age"])))
     allowed = AIM + (AIM * mine["served"] - mine["missed"]) / ahead
     mine["allowed"] = allowed = min(MOST_ALLOWED, max(LEAST_ALLOWED, allowed))
     if mine["ticks"] <= SETTLED_TICKS or not mine["recent"][0]:

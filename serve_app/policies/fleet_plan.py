@@ -10,6 +10,9 @@ from serve_app.policies.fleet_obs import Seen, Spec, World
 HOLD_S = 300.0
 """An instance is expected to stay so long; starting it has to pay off in that time."""
 
+MOVE_S = 600.0
+"""Draining before a move, and the risk that it has to be undone, as seconds of an instance."""
+
 STEPS = (0.0, 0.25, 0.5, 1.0)
 
 
@@ -56,15 +59,15 @@ def _options(world: World, name: str, outlook: Outlook, step: float) -> _Options
             cost = min(cloud, have) * price + max(0, cloud - have) * start + misses(slots)
             if cost < best:
                 best, best_cloud = cost, cloud
-        options.cost.append(best + own * world.idle + _moving(world, seen, spec, own))
+        options.cost.append(best + own * world.idle + _moving(world, seen, spec, own, price))
         options.cloud.append(best_cloud)
     return options
 
 
-def _moving(world: World, seen: Seen, spec: Spec, own: int) -> float:
+def _moving(world: World, seen: Seen, spec: Spec, own: int, price: float) -> float:
     """An own GPU that changes hands serves nobody while one engine drains and the other loads."""
     taken = max(0, own - seen.have(0) - world.own_free)
-    return taken * spec.spot * spec.slots_own / spec.slots_cloud * (spec.cold_own + 30.0) / HOLD_S
+    return taken * price * spec.slots_own / spec.slots_cloud * (spec.cold_own + MOVE_S) / HOLD_S
 
 
 def _misses(outlook: Outlook, spec: Spec, tick_s: float) -> Callable[[int], float]:

@@ -10,102 +10,124 @@ from typing import Any
 
 Counts = dict[str, dict[str, int]]
 Obs = Mapping[str, Any]
-Wants = Callable[[float, Obs, dict[str, Any], str], int]
+Decide = Callable[[float, Obs, dict[str, Any]], Counts]
+Wants = Callable[[float, Obs, dict[str, Any], str], float]
 """Slots that an engine should have."""
 
+Sizes = tuple[int, int]
+LOOK_BACK_S = 30.0
+UNBOUNDED = 10**6
 
-def always_on(peak_slots: Mapping[str, int]) -> Callable[[float, Obs, dict[str, Any]], Counts]:
+
+def always_on(peak_slots: Mapping[str, int]) -> Decide:
     """What is rented when nobody scales: enough for the highest load, all day, and no spot."""
 
     def decide(_t: float, obs: Obs, _mem: dict[str, Any]) -> Counts:
-        return _placed(obs, {name: peak_slots.get(name, 0) for name in obs["engines"]}, spot=False)
+        return _placed(obs, {name: peak_slots.get(name, 0) for name in obs["engines"]})
 
     return decide
 
 
-def ray_serve(target: float | None = None, up_s: float = 30.0, down_s: float = 600.0) -> Any:
-    """Ray Serve's own policy: replicas = requests in the engine / `target_ongoing_requests`, after a delay.
+def ray_serve(share: float | None = None, up_s: float = 30.0, down_s: float = 600.0) -> Decide:
+    """Ray Serve's own policy: requests in the engine over `target_ongoing_requests`, their mean of 30 s.
 
-    `target` is the share of an own replica's slots that is aimed at; without it Serve's default of 2 requests each.
-    A decision must stand for 30 s before it scales up and for 600 s before it scales down, the defaults.
+    `share` is the part of an instance's slots that is aimed at, with cloud instances counted by their own, larger
+    number of slots, which is kinder than one target for all. Without it, Serve's default: 2 requests per replica,
+    whatever it could take. A decision must stand for 30 s to scale up and for 600 s to scale down, the defaults.
     """
 
-    def wants(t: float, obs: Obs, mem: dict[str, Any], name: str) -> int:
-        seen, slots = obs["engines"][name], obs["cfg"]["engines"][name]["slots"]["own"]
-        ongoing = seen["queued"] + seen["running"]
-        per_replica = 2.0 if target is None else target * slots
-        now = sum(seen["ready"].values()) + sum(seen["starting"].values())
-        return _delayed(t, mem, name, max(1, math.ceil(ongoing / per_replica)), now, up_s, down_s)
+    def wants(t: float, obs: Obs, mem: dict[str, Any], name: str) -> float:
+        seen = obs["engines"][name]
+        return _mean(t, mem, name, seen["queued"] + seen["running"], LOOK_BACK_S) / (share or 1.0)
 
-    return _by_replicas(wants)
+    def size(spec: Mapping[str, Any]) -> Sizes:
+        return (2, 2) if share is None else (spec["slots"]["own"], spec["slots"]["cloud"])
+
+    return _scaler(wants, size, up_s, down_s)
 
 
-def skyserve(target_share: float = 0.7, window_s: float = 60.0, up_s: float = 300.0, down_s: float = 1200.0) -> Any:
+def skyserve(share: float = 0.7, window_s: float = 60.0, up_s: float = 300.0, down_s: float = 1200.0) -> Decide:
     """SkyServe: requests per second in the last minute over what one replica does, up after 5 min, down after 20.
 
-    On spot with on-demand as a fallback while spot is not to be had. What a replica does per second is set beforehand
-    by the operator; here from a request of 1,000 tokens in and 200 out.
+    On spot, with on-demand as a fallback while spot is not to be had. What a slot does per second is set beforehand by
+    the operator; here from a request of 1,000 tokens in and 200 out.
     """
 
-    def wants(t: float, obs: Obs, mem: dict[str, Any], name: str) -> int:
+    def wants(t: float, obs: Obs, mem: dict[str, Any], name: str) -> float:
         seen, spec = obs["engines"][name], obs["cfg"]["engines"][name]
-        per_s = target_share * spec["slots"]["own"] / (spec["fixed"] + 1000 / spec["prefill"] + 200 * spec["tpot"])
-        recent: list[tuple[float, float]] = mem.setdefault(f"recent {name}", [])
-        recent.append((t, seen["arrivals"]))
-        while recent[0][0] <= t - window_s:
-            recent.pop(0)
-        rate = sum(count for _, count in recent) / window_s
-        now = sum(seen["ready"].values()) + sum(seen["starting"].values())
-        return _delayed(t, mem, name, max(1, math.ceil(rate / per_s)), now, up_s, down_s)
+        rate = _mean(t, mem, name, seen["arrivals"] / obs["cfg"]["tick_s"], window_s)
+        return rate * float(spec["fixed"] + 1000 / spec["prefill"] + 200 * spec["tpot"]) / share
 
-    return _by_replicas(wants)
+    def size(spec: Mapping[str, Any]) -> Sizes:
+        return spec["slots"]["own"], spec["slots"]["cloud"]
+
+    return _scaler(wants, size, up_s, down_s)
 
 
-def _by_replicas(wants: Wants) -> Callable[[float, Obs, dict[str, Any]], Counts]:
+def _scaler(wants: Wants, size: Callable[[Mapping[str, Any]], Sizes], up_s: float, down_s: float) -> Decide:
+    """Every engine by itself: own GPUs while there are any, then spot, then on-demand."""
+
     def decide(t: float, obs: Obs, mem: dict[str, Any]) -> Counts:
-        return _replicas(obs, {name: wants(t, obs, mem, name) for name in obs["engines"]})
+        free = {"own": int(obs["own_free"]), "spot": int(obs["spot_cap"]), "od": UNBOUNDED}
+        free["spot"] -= sum(seen["ready"]["spot"] + seen["starting"]["spot"] for seen in obs["engines"].values())
+        counts: Counts = {}
+        for name, seen in obs["engines"].items():
+            own, cloud = size(obs["cfg"]["engines"][name])
+            sizes = {"own": own, "spot": cloud, "od": cloud}
+            have = {pool: seen["ready"][pool] + seen["starting"][pool] for pool in sizes}
+            target = _fitted(have, sizes, max(1.0, wants(t, obs, mem, name)), free)
+            counts[name] = target if _stands(t, mem, name, have, target, up_s, down_s) else have
+            for pool in sizes:
+                free[pool] -= max(0, counts[name][pool] - have[pool])
+        return counts
 
     return decide
 
 
-def _delayed(t: float, mem: dict[str, Any], name: str, want: int, now: int, up_s: float, down_s: float) -> int:
-    """`want` once it has been above (or below) `now` for `up_s` (or `down_s`); the first replica comes at once."""
-    way = (want > now) - (want < now)
-    since, before = mem.get(name, (t, 0))
-    if way != before:
-        since = t
-    mem[name] = (since, way)
-    if now and ((way > 0 and t - since < up_s) or (way < 0 and t - since < down_s)):
-        return now
-    mem[name] = (t, 0)
-    return want
+def _fitted(have: Mapping[str, int], sizes: Mapping[str, int], want: float, free: Mapping[str, int]) -> dict[str, int]:
+    """The dearest go first while enough stays, and the cheapest come first until there is enough."""
+    target, total = dict(have), sum(have[pool] * sizes[pool] for pool in sizes)
+    for pool in reversed(list(sizes)):
+        while target[pool] and total - sizes[pool] >= want:
+            target[pool] -= 1
+            total -= sizes[pool]
+    for pool in sizes:
+        more = min(max(0, free[pool]), max(0, math.ceil((want - total) / sizes[pool])))
+        target[pool] += more
+        total += more * sizes[pool]
+    return target
 
 
-def _replicas(obs: Obs, wanted: Mapping[str, int]) -> Counts:
-    """Replicas of one size each: first what is there, the cheapest first, then what is to be had."""
-    own, spot = int(obs["own_free"]), int(obs["spot_cap"])
-    spot -= sum(seen["ready"]["spot"] + seen["starting"]["spot"] for seen in obs["engines"].values())
-    counts: Counts = {}
-    for name, seen in obs["engines"].items():
-        have = {pool: seen["ready"][pool] + seen["starting"][pool] for pool in ("own", "spot", "od")}
-        more = wanted[name] - sum(have.values())
-        own_more = max(0, min(own, more))
-        spot_more = max(0, min(spot, more - own_more))
-        own, spot = own - own_more, spot - spot_more
-        grown = {"own": own_more, "spot": spot_more, "od": max(0, more - own_more - spot_more)}
-        counts[name] = _shrunk({pool: have[pool] + grown[pool] for pool in have}, -more)
-    return counts
+def _stands(
+    t: float,
+    mem: dict[str, Any],
+    name: str,
+    have: Mapping[str, int],
+    target: Mapping[str, int],
+    up_s: float,
+    down_s: float,
+) -> bool:
+    """Whether the same direction has been wanted for long enough; the first replica comes at once."""
+    now, then = sum(have.values()), sum(target.values())
+    way = (then > now) - (then < now)
+    since, before = mem.get(f"way {name}", (t, 0))
+    since = since if way == before else t
+    mem[f"way {name}"] = (since, way)
+    ripe = not now or way == 0 or t - since >= (up_s if way > 0 else down_s)
+    if ripe:
+        mem[f"way {name}"] = (t, 0)
+    return ripe
 
 
-def _shrunk(counts: dict[str, int], less: int) -> dict[str, int]:
-    for pool in ("od", "spot", "own"):
-        gone = max(0, min(less, counts[pool]))
-        counts[pool] -= gone
-        less -= gone
-    return counts
+def _mean(t: float, mem: dict[str, Any], name: str, value: float, window_s: float) -> float:
+    recent: list[tuple[float, float]] = mem.setdefault(f"recent {name}", [])
+    recent.append((t, value))
+    while recent[0][0] <= t - window_s:
+        recent.pop(0)
+    return sum(value for _, value in recent) / len(recent)
 
 
-def _placed(obs: Obs, slots: Mapping[str, int], *, spot: bool) -> Counts:
+def _placed(obs: Obs, slots: Mapping[str, int]) -> Counts:
     """Instances for so many slots: own GPUs in turn to the engine with the most slots still to be had."""
     specs = obs["cfg"]["engines"]
     left, counts = dict(slots), {name: {"own": 0, "spot": 0, "od": 0} for name in slots}
@@ -115,5 +137,5 @@ def _placed(obs: Obs, slots: Mapping[str, int], *, spot: bool) -> Counts:
             counts[name]["own"] += 1
             left[name] -= specs[name]["slots"]["own"]
     for name, missing in left.items():
-        counts[name]["spot" if spot else "od"] = max(0, math.ceil(missing / specs[name]["slots"]["cloud"]))
+        counts[name]["od"] = max(0, math.ceil(missing / specs[name]["slots"]["cloud"]))
     return counts
