@@ -23,6 +23,7 @@ from serve_app.services.keys import Keys, server_secret
 from serve_app.services.kv import open_kv
 from serve_app.services.ledger import Ledger
 from serve_app.services.rates import Rates
+from serve_app.services.references import References
 from serve_app.services.store import Store
 from serve_app.services.versions import Registry, follow
 from serve_app.stages.cache import cache
@@ -102,6 +103,7 @@ class Ingress:
             access=Access(self.config.access, self.keys, self.rates, self.router.hosts()),
             ledger=self.ledger,
             registry=self.registry,
+            references=References(self.store),
             switches=lambda: self.switches,
         )
 
