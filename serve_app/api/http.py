@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from serve_app.api import (
     admin,
+    coaching,
     dance,
     docs,
     embeddings,
@@ -33,6 +34,7 @@ ROUTERS = [
     speech.router,
     dance.router,
     platform.router,
+    coaching.router,
     objects.router,
     finops.router,
     admin.router,
