@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve_app.engine import Engine
 from serve_app.errors import BadRequest, EngineFailed, MegaCityError
-from serve_app.types import Artifact, Dance, Done, Event, Job, Kind, Landmarks, Media, Pose, Progress, Usage
+from serve_app.types import Artifact, Dance, Done, Event, Job, Kind, Landmarks, Media, Pose, Usage
 
 if TYPE_CHECKING:
     from deployments.movement.comparison import Comparison
@@ -44,7 +44,6 @@ class Compare(Engine):
             raise BadRequest(f"'language' should be one of {', '.join(LANGUAGES)}.", param="language")
         started = time.perf_counter()
         sides = await self._sides(job, payload)
-        yield Progress(0.9, "poses")
         analysis, heatmap, landmarks = await asyncio.to_thread(_analysed, sides, payload)
         yield Artifact("analysis", "application/json", analysis)
         yield Artifact("heatmap", "image/png", heatmap)
