@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from serve_app.engine import Engine, EngineOptions
-from serve_app.errors import BadRequest, EngineFailed
+from serve_app.errors import BadRequest, ConfigError, EngineFailed
 from serve_app.types import (
     Artifact,
     Chat,
@@ -88,12 +88,15 @@ class Retriever(Engine):
 
     options: Options
     kinds = frozenset({Kind.DOCUMENTS, Kind.RETRIEVAL})
-    needs: ClassVar[Mapping[str, Kind]] = {"embed": Kind.EMBEDDING, "explain": Kind.CHAT}
+    needs: ClassVar[Mapping[str, Kind]] = {"embed": Kind.EMBEDDING}
+    may_need: ClassVar[Mapping[str, Kind]] = {"explain": Kind.CHAT}
 
     _store: "Store"
 
     async def load(self) -> None:
-        """Raises ConfigError when the store was filled with another encoder's vectors."""
+        """Raises ConfigError when the store was filled with another encoder's vectors, or nobody can explain."""
+        if self.options.answerer == "llm" and "explain" not in self.handlers:
+            raise ConfigError("needs.explain: the answerer 'llm' needs a language model; name an engine that chats")
         await asyncio.to_thread(self._load)
 
     async def run(self, job: Job) -> AsyncGenerator[Event]:

@@ -122,8 +122,8 @@ LANGUAGE: Mapping[str, Architecture] = MappingProxyType(
 OTHERS: Mapping[str, Fixed] = MappingProxyType(
     {
         "whisper-large-v3": Fixed(1_543_490_560, per_slot=584 * MIB, work=512 * MIB, runtime="ctranslate2"),
-        "e5-large-v2": Fixed(335_141_888, per_slot=64 * MIB, work=256 * MIB),
-        "multilingual-e5-large": Fixed(559_890_432, per_slot=64 * MIB, work=256 * MIB),
+        "e5-large-v2": Fixed(335_141_888, per_slot=0, work=512 * MIB),
+        "multilingual-e5-large": Fixed(559_890_432, per_slot=0, work=512 * MIB),
         "all-minilm-l6-v2": Fixed(22_713_216, per_slot=32 * MIB, work=256 * MIB),
         "mediapipe-pose": Fixed(7_000_000, per_slot=64 * MIB, work=256 * MIB, runtime="mediapipe"),
         "stable-diffusion-xl": Fixed(3_468_758_000, per_slot=0, work=1536 * MIB),

@@ -1,14 +1,28 @@
 """The engines that the contract is tested on: those listed here and those of the embedded profile."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from serve_app.engine import Engine
-from serve_app.types import Chat, Completion, Event, Job, Kind, Message, Payload, Sampling
+from serve_app.types import (
+    Chat,
+    Completion,
+    Documents,
+    Embedding,
+    Event,
+    Handler,
+    Job,
+    Kind,
+    Message,
+    Payload,
+    Retrieval,
+    Sampling,
+    Speech,
+)
 
 PROJECT = Path(__file__).parents[2]
 NANO = "models/nano-tutor"
@@ -16,7 +30,12 @@ NANO = "models/nano-tutor"
 LISTED: dict[str, dict[str, Any]] = {
     "deployments.llm:CTranslate2": {"path": NANO},
     "deployments.fake:Scripted": {"delay_s": 0.01, "tokens": 20},
+    "deployments.embeddings:Encoder": {"path": "models/all-minilm-l6-v2"},
+    "deployments.rag:Retriever": {},
 }
+NEEDED = {Kind.CHAT: "deployments.llm:CTranslate2", Kind.EMBEDDING: "deployments.embeddings:Encoder"}
+"""Who stands in for an engine that another one needs, by what it is needed for."""
+TEXT = frozenset({Kind.CHAT, Kind.COMPLETION})
 
 
 def subjects() -> dict[str, tuple[str, dict[str, Any]]]:
@@ -33,10 +52,15 @@ def _profiled() -> Iterator[tuple[str, dict[str, Any]]]:
         yield from yaml.safe_load(profile.read_text("utf-8"))["applications"][0]["args"]["engines"].items()
 
 
-def build(engine: str, options: dict[str, Any]) -> Engine:
+def class_of(engine: str) -> type[Engine]:
     module, _, name = engine.partition(":")
     cls: type[Engine] = getattr(importlib.import_module(module), name)
-    return cls(cls.Options.model_validate(options), slots=2)
+    return cls
+
+
+def build(engine: str, options: dict[str, Any], handlers: Mapping[str, Handler] | None = None) -> Engine:
+    cls = class_of(engine)
+    return cls(cls.Options.model_validate(options), handlers, slots=2)
 
 
 def example(kind: Kind, text: str = "2 + 3 = ?", **sampling: Any) -> Job:
@@ -45,8 +69,19 @@ def example(kind: Kind, text: str = "2 + 3 = ?", **sampling: Any) -> Job:
     payloads: dict[Kind, Payload] = {
         Kind.CHAT: Chat((Message("user", text),), wish),
         Kind.COMPLETION: Completion(text, wish),
+        Kind.EMBEDDING: Embedding((text,)),
+        Kind.DOCUMENTS: Documents("tests", "add", content=text),
+        Kind.RETRIEVAL: Retrieval("tests", text),
+        Kind.SPEECH: Speech(text),
     }
     return Job("job", kind, payloads[kind])
+
+
+def unusable(kind: Kind) -> list[Job]:
+    """Jobs of that kind that every engine must refuse."""
+    if kind in TEXT:
+        return [example(kind, text=""), example(kind, max_tokens=0), example(kind, n=0)]
+    return [example(kind, text="")]
 
 
 async def collect(engine: Engine, job: Job) -> list[Event]:
