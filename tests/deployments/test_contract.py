@@ -77,7 +77,6 @@ async def test_one_done_comes_last(engine: Engine) -> None:
     for kind in engine.kinds:
         events = await collect(engine, example(kind))
         assert [event for event in events if isinstance(event, Done)] == [events[-1]]
-        assert events[-1].usage.engine_s > 0
 
 
 async def test_usage_counts_what_was_sent(writer: Engine) -> None:
@@ -86,7 +85,8 @@ async def test_usage_counts_what_was_sent(writer: Engine) -> None:
         assert isinstance(done, Done)
         assert done.usage.completion_tokens == sum(d.tokens for d in deltas if isinstance(d, Delta)) > 0
         assert done.usage.prompt_tokens > 0
-        assert len(deltas) == sum(isinstance(event, Delta) for event in deltas)
+        assert all(isinstance(event, Delta) for event in deltas)
+        assert done.usage.engine_s > 0
         assert len(done.finish) == 2
         assert {d.index for d in deltas if isinstance(d, Delta)} == {0, 1}
 
