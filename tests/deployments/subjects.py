@@ -1,28 +1,39 @@
 """The engines that the contract is tested on: those listed here and those of the embedded profile."""
 
+import atexit
+import functools
+import hashlib
 import importlib
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from deployments.movement import recording
 from serve_app.engine import Engine
 from serve_app.types import (
     Chat,
     Completion,
+    Dance,
     Documents,
     Embedding,
     Event,
     Handler,
     Job,
     Kind,
+    Landmarks,
+    Media,
     Message,
     Payload,
+    Pose,
     Retrieval,
     Sampling,
     Speech,
 )
+from tools.dancer.invariance import Take
+from tools.dancer.picture import still
 
 PROJECT = Path(__file__).parents[2]
 NANO = "models/nano-tutor"
@@ -32,8 +43,14 @@ LISTED: dict[str, dict[str, Any]] = {
     "deployments.fake:Scripted": {"delay_s": 0.01, "tokens": 20},
     "deployments.embeddings:Encoder": {"path": "models/all-minilm-l6-v2"},
     "deployments.rag:Retriever": {},
+    "deployments.motion:MediaPipePose": {},
+    "deployments.dance:Compare": {},
 }
-NEEDED = {Kind.CHAT: "deployments.llm:CTranslate2", Kind.EMBEDDING: "deployments.embeddings:Encoder"}
+NEEDED = {
+    Kind.CHAT: "deployments.llm:CTranslate2",
+    Kind.EMBEDDING: "deployments.embeddings:Encoder",
+    Kind.POSE: "deployments.motion:MediaPipePose",
+}
 """Who stands in for an engine that another one needs, by what it is needed for."""
 TEXT = frozenset({Kind.CHAT, Kind.COMPLETION})
 
@@ -73,6 +90,8 @@ def example(kind: Kind, text: str = "2 + 3 = ?", **sampling: Any) -> Job:
         Kind.DOCUMENTS: Documents("tests", "add", content=text),
         Kind.RETRIEVAL: Retrieval("tests", text),
         Kind.SPEECH: Speech(text),
+        Kind.POSE: Pose(picture()),
+        Kind.DANCE: Dance(movement(), movement()),
     }
     return Job("job", kind, payloads[kind])
 
@@ -81,7 +100,27 @@ def unusable(kind: Kind) -> list[Job]:
     """Jobs of that kind that every engine must refuse."""
     if kind in TEXT:
         return [example(kind, text=""), example(kind, max_tokens=0), example(kind, n=0)]
-    return [example(kind, text="")]
+    others: dict[Kind, Payload] = {
+        Kind.POSE: Pose(picture(), max_fps=0),
+        Kind.DANCE: Dance(Landmarks(b""), movement()),
+    }
+    return [Job("job", kind, others[kind]) if kind in others else example(kind, text="")]
+
+
+@functools.cache
+def picture() -> Media:
+    """Somebody standing, painted."""
+    with tempfile.NamedTemporaryFile(suffix=".png", delete=False) as file:
+        file.write(still())
+    path = Path(file.name)
+    atexit.register(path.unlink, missing_ok=True)
+    data = path.read_bytes()
+    return Media(str(path), hashlib.sha256(data).hexdigest(), len(data), "image/png")
+
+
+@functools.cache
+def movement() -> Landmarks:
+    return Landmarks(recording.write(Take(duration_s=2.0).of(1)))
 
 
 async def collect(engine: Engine, job: Job) -> list[Event]:

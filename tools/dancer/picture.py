@@ -1,5 +1,6 @@
 """The dancer as pictures: rounded limbs in clothes, lit from above, in front of a plain room."""
 
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,16 @@ def save(path: Path, frames: Iterable[Picture], fps: int) -> None:
                 stream.height, stream.width = picture.shape[:2]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode(None))
+
+
+def still(size: tuple[int, int] = (320, 320)) -> bytes:
+    """A PNG of the dancer, standing."""
+    from PIL import Image
+
+    world = perform(Dance(1, calm=0.0), np.zeros(1))[0]
+    out = io.BytesIO()
+    Image.fromarray(paint(world, size, Camera(aspect=size[0] / size[1]))).save(out, "PNG")
+    return out.getvalue()
 
 
 def pictures(
