@@ -7,10 +7,10 @@ from serve_app.types import Media
 
 
 @pytest.fixture
-def media(tmp_path: Path) -> Callable[[str | Path], Media]:
+def here() -> Callable[[Path], Media]:
     """A file as an engine gets it."""
 
-    def found(path: str | Path) -> Media:
-        return Media(str(path), "0" * 64, Path(path).stat().st_size)
+    def found(path: Path) -> Media:
+        return Media(str(path), "0" * 64, path.stat().st_size)
 
     return found
