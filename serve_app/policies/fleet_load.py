@@ -11,6 +11,9 @@ from typing import Any
 from serve_app.policies.fleet_obs import Seen, Spec
 
 FORGET_SERVICE_S = 900.0
+FORGET_WHILE_LATE_S = 90.0
+"""While requests are late, what they take now counts: it may be why."""
+
 GUESS_COUNTS = 10.0
 """The guess at a request's seconds weighs as much as so many finished requests."""
 
@@ -74,8 +77,8 @@ def _begin(mine: dict[str, Any], spec: Spec) -> None:
         "running": 0.0,
         "oldest": 0.0,
         "total": mine.get("total", 0.0),
-        "busy": 0.0,
-        "finished": 0.0,
+        "long": [0.0, 0.0],
+        "short": [0.0, 0.0],
         "service": mine.get("service", spec.guess_s or 1.0),
         "load": 0.0,
         "flow": 0.0,
@@ -100,11 +103,15 @@ def _begin(mine: dict[str, Any], spec: Spec) -> None:
 
 def _learn_service(mine: dict[str, Any], seen: Seen, spec: Spec, finished: float, dt: float) -> None:
     """Seconds per request by Little's law: time spent in slots over requests that left them."""
-    keep = math.exp(-dt / FORGET_SERVICE_S)
-    mine["busy"] = mine["busy"] * keep + (mine["running"] + seen.running) / 2 * dt
-    mine["finished"] = mine["finished"] * keep + finished
-    guess = (spec.guess_s or 1.0) * (1 if mine["finished"] > GUESS_COUNTS else CAUTION)
-    mine["service"] = (guess * GUESS_COUNTS + mine["busy"]) / (GUESS_COUNTS + mine["finished"])
+    busy = (mine["running"] + seen.running) / 2 * dt
+    for name, memory in (("long", FORGET_SERVICE_S), ("short", FORGET_WHILE_LATE_S)):
+        keep = math.exp(-dt / memory)
+        mine[name] = [mine[name][0] * keep + busy, mine[name][1] * keep + finished]
+    busy, finished = mine["long"]
+    guess = (spec.guess_s or 1.0) * (1 if finished > GUESS_COUNTS else CAUTION)
+    mine["service"] = (guess * GUESS_COUNTS + busy) / (GUESS_COUNTS + finished)
+    if seen.oldest_wait > spec.wait and mine["short"][1] > GUESS_COUNTS:
+        mine["service"] = max(mine["service"], mine["short"][0] / mine["short"][1])
 
 
 def _learn_load(mine: dict[str, Any], seen: Seen, spec: Spec, dt: float) -> None:
@@ -170,7 +177,7 @@ def _above(first: float, last: float, limit: float) -> float:
 
 AIM = 0.034
 MOST_ALLOWED, LEAST_ALLOWED = 0.08, 0.006
-FIRST_WORTH = 20.0
+FIRST_WORTH = 40.0
 LEAST_WORTH, MOST_WORTH = 4.0, 400.0
 LEARN_WORTH_S = 1800.0
 FASTEST_RISE, FASTEST_FALL = 0.1, 0.01
@@ -199,7 +206,7 @@ def outlook(mine: dict[str, Any], seen: Seen, spec: Spec) -> Outlook:
         guesses = tuple((1.0 / n, n * spec.slots_own - 0.5) for n in range(1, 10))
         return Outlook((), guesses, 0.0, 0.0, service, miss, known=False)
     best = min(range(len(MEMORIES_S)), key=lambda n: mine["erred"][n])
-    level = mine["levels"][best]
+    level = mine["levels"][best] if mine["jam"] <= 0 else max(mine["levels"][best], mine["levels"][0])
     series = tuple(max(0.0, level + error) for error in mine["errors"][best])
     peak = mine["peak"]
     guesses = ((4.0, level + math.sqrt(level)), (2.0, 1.4 * level + 2), (1.0, 1.5 * peak + 4))
