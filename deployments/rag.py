@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import os
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
@@ -29,7 +28,6 @@ from serve_app.types import (
     Progress,
     Retrieval,
     Sampling,
-    Usage,
 )
 
 if TYPE_CHECKING:
@@ -100,12 +98,9 @@ class Retriever(Engine):
         await asyncio.to_thread(self._load)
 
     async def run(self, job: Job) -> AsyncGenerator[Event]:
-        started = time.perf_counter()
+        """Usage is this engine's own; what the encoder and the language model use is their own hosts' to count."""
         async with aclosing(self._answer(job)) as events:
             async for event in events:
-                if isinstance(event, Done):
-                    own = Usage(engine_s=time.perf_counter() - started)
-                    event = replace(event, usage=event.usage + own)
                 yield event
 
     async def close(self) -> None:
@@ -136,7 +131,6 @@ class Retriever(Engine):
         content = await read(payload, self._bounds())
         sha256 = payload.file.sha256 if payload.file else _sha256(payload.content)
         document_id = "doc_" + _sha256(f"{payload.collection}\0{sha256}")[:32]
-        usage = Usage()
         document = await asyncio.to_thread(self._store.find, payload.collection, document_id)
         if document is None:
             cut = await asyncio.to_thread(self._cut, content.text)
@@ -145,14 +139,12 @@ class Retriever(Engine):
             for start in range(0, len(readable), AT_ONCE):
                 part = readable[start : start + AT_ONCE]
                 texts = [self.options.passage_prefix + cut[at].indexed for at in part]
-                found, used = await self._embed(job, f"embed.{start}", texts)
-                vectors |= dict(zip(part, found, strict=True))
-                usage += used
+                vectors |= dict(zip(part, await self._embed(job, f"embed.{start}", texts), strict=True))
                 yield Progress((start + len(part)) / len(readable), "embedded")
             document = _document(document_id, payload, sha256, content, len(cut))
             document = await asyncio.to_thread(self._keep, payload.collection, document, cut, vectors, content)
         yield Artifact("document", JSON, _json(asdict(document)))
-        yield Done(usage)
+        yield Done()
 
     async def _list(self, payload: Documents) -> AsyncGenerator[Event]:
         """One page, newest first; `document_id` is the last one of the page before."""
@@ -174,15 +166,15 @@ class Retriever(Engine):
             raise BadRequest("The question is empty; ask something.", param="query")
         if payload.top_k < 1:
             raise BadRequest("'top_k' must be at least 1.", param="top_k")
-        passages, scores, usage, vector = await self._retrieve(job, payload)
+        passages, scores, vector = await self._retrieve(job, payload)
         if not payload.answer:
             yield _citations(passages, scores, bool(passages), set())
-            yield Done(usage)
+            yield Done()
             return
         if not scores or scores[0] < self.options.threshold:
             yield Delta(answering.UNKNOWN[answering.language(payload.query)])
             yield _citations([], [], False, set())
-            yield Done(usage)
+            yield Done()
             return
         related = sum(score >= RELATED * self.options.threshold for score in scores)
         passages, scores = passages[:related], scores[:related]
@@ -190,19 +182,16 @@ class Retriever(Engine):
         writer = self._explain(job, payload, passages) if self.options.answerer == "llm" else None
         async with aclosing(writer or self._extract(job, payload, passages, vector)) as events:
             async for event in events:
-                if isinstance(event, Done):
-                    usage += event.usage
-                    continue
                 if isinstance(event, Delta):
                     said += event.text
-                yield event
+                    yield event
         known = answering.knows(said)
         yield _citations(passages if known else [], scores, known, answering.cited(said))
-        yield Done(usage)
+        yield Done()
 
     async def _retrieve(
         self, job: Job, payload: Retrieval
-    ) -> "tuple[list[Found], list[float], Usage, NDArray[np.float32] | None]":
+    ) -> "tuple[list[Found], list[float], NDArray[np.float32] | None]":
         """The `top_k` passages with their relevance, best first, and the question's vector if it has one."""
         from deployments.retrieval.ranking import rank
         from deployments.retrieval.terms import key, terms
@@ -211,15 +200,15 @@ class Retriever(Engine):
         asked = [key(term) for term in terms(payload.query)]
         strengths = dict(await asyncio.to_thread(self._store.lexical, payload.collection, asked, CANDIDATES))
         cosines: dict[int, float] = {}
-        usage, vector = Usage(), None
+        vector = None
         if read >= READABLE:
-            (vector,), usage = await self._embed(job, "embed", [self.options.query_prefix + payload.query])
+            (vector,) = await self._embed(job, "embed", [self.options.query_prefix + payload.query])
             among = list(strengths)
             cosines = await asyncio.to_thread(self._store.nearest, payload.collection, vector, CANDIDATES, among)
         ranked = rank(strengths, cosines, read if read >= READABLE else 0.0)[: payload.top_k]
         found = await asyncio.to_thread(self._store.passages, [one.passage for one in ranked])
         there = [one for one in ranked if one.passage in found]
-        return [found[one.passage] for one in there], [one.relevance for one in there], usage, vector
+        return [found[one.passage] for one in there], [one.relevance for one in there], vector
 
     async def _extract(
         self, job: Job, payload: Retrieval, passages: "Sequence[Found]", vector: "NDArray[np.float32] | None"
@@ -230,16 +219,14 @@ class Retriever(Engine):
 
         among = answering.candidates(passages)[:AT_ONCE]
         strengths = answering.strengths(payload.query, among, passages)
-        cosines, usage = [0.0] * len(among), Usage()
+        cosines = [0.0] * len(among)
         read = self._reads(payload.query) if vector is not None else 0.0
         if vector is not None:
             texts = [self.options.passage_prefix + sentence.text for sentence in among]
-            vectors, usage = await self._embed(job, "sentences", texts)
-            cosines = [float(vector @ one) for one in vectors]
+            cosines = [float(vector @ one) for one in await self._embed(job, "sentences", texts)]
         scores = [fused(strength, cosine, read) for strength, cosine in zip(strengths, cosines, strict=True)]
         text = answering.extract(among, scores)
         yield Delta(text, tokens=len(text.split()))
-        yield Done(usage)
 
     def _explain(self, job: Job, payload: Retrieval, passages: "Sequence[Found]") -> AsyncGenerator[Event]:
         from deployments.retrieval import answering
@@ -248,20 +235,18 @@ class Retriever(Engine):
         chat = Chat(messages, Sampling(max_tokens=self.options.max_answer_tokens, temperature=0.0))
         return self.handlers["explain"](_part(job, "explain", Kind.CHAT, chat))
 
-    async def _embed(self, job: Job, name: str, texts: Sequence[str]) -> "tuple[list[NDArray[np.float32]], Usage]":
+    async def _embed(self, job: Job, name: str, texts: Sequence[str]) -> "list[NDArray[np.float32]]":
         import numpy as np
 
         part = _part(job, name, Kind.EMBEDDING, Embedding(tuple(texts)))
-        data, usage = b"", Usage()
+        data = b""
         async with aclosing(self.handlers["embed"](part)) as events:
             async for event in events:
                 if isinstance(event, Artifact):
                     data = event.data
-                elif isinstance(event, Done):
-                    usage = event.usage
         if not data:
             raise EngineFailed("The encoder gave no vectors; try again.")
-        return list(np.frombuffer(data, "<f4").reshape(len(texts), -1)), usage
+        return list(np.frombuffer(data, "<f4").reshape(len(texts), -1))
 
     def _cut(self, text: str) -> "list[Passage]":
         from deployments.retrieval.chunks import passages
