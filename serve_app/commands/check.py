@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from serve_app.config import ON_PREM
 from serve_app.errors import ConfigError
 from serve_app.policies import placement
-from serve_app.policies.architectures import Architecture, Fixed, known
+from serve_app.policies.architectures import Architecture, Fixed, Runtime, known
 from serve_app.policies.cards import CONTEXT, GIB, Card, cap, card
 from serve_app.policies.placement import AWQ4, FULL, GPTQ4, GPTQ8, HALF, INT8, Claim, Language, Load, Plan, Pool, Scheme
 from serve_app.services import checkpoints
@@ -109,7 +109,8 @@ def _load(entry: "EngineEntry") -> Load | None:
         )
     if isinstance(model, Fixed):
         bits = 8 if compute_type.startswith("int8") else 32 if compute_type == "float32" else 16
-        return placement.Other(model, entry.slots, bits)
+        on: Runtime | None = "ctranslate2" if hasattr(options, "compute_type") else None
+        return placement.Other(model, entry.slots, bits, on=on)
     return None
 
 

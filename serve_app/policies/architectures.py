@@ -126,6 +126,7 @@ OTHERS: Mapping[str, Fixed] = MappingProxyType(
         "multilingual-e5-large": Fixed(559_890_432, per_slot=0, work=512 * MIB),
         "all-minilm-l6-v2": Fixed(22_713_216, per_slot=32 * MIB, work=256 * MIB),
         "mediapipe-pose": Fixed(7_000_000, per_slot=64 * MIB, work=256 * MIB, runtime="mediapipe"),
+        "pose-full": Fixed(7_000_000, per_slot=64 * MIB, work=256 * MIB, runtime="mediapipe"),
         "stable-diffusion-xl": Fixed(3_468_758_000, per_slot=0, work=1536 * MIB),
         "stable-diffusion-v1-5": Fixed(1_066_235_000, per_slot=0, work=1536 * MIB),
     }

@@ -128,11 +128,13 @@ class Other:
     slots: int = 1
     bits: int = 16
     stored: int | None = None
+    on: Runtime | None = None
+    """What it runs on, where that is not the usual one."""
     cards: ClassVar[int] = 1
 
     @property
     def runtime(self) -> Runtime:
-        return self.model.runtime
+        return self.on or self.model.runtime
 
     def need(self) -> Need:
         weights = self.model.parameters * self.bits // 8 if self.stored is None else self.stored
