@@ -39,7 +39,8 @@ class MediaPipePose(Engine):
         """A MediaPipe pose landmarker; a relative path counts from the current directory, then from the project."""
         sha256: str = "855ccc852f3c427d42248f4267175f86c40ff5b6ec0d963bf70959573c77950c"
         """What the file must be; empty takes any."""
-        device: Literal["cpu", "gpu"] = "cpu"
+        device: Literal["cpu", "gpu", "auto"] = "cpu"
+        """`auto` is the GPU if MediaPipe can work on it, and else the CPU."""
         max_fps: float = Field(default=30.0, gt=0, le=60)
         """Frames of each second of video that are looked at; those between are left out."""
         max_frames: int = Field(default=9_000, ge=1, le=36_000)
@@ -57,6 +58,8 @@ class MediaPipePose(Engine):
     kinds = frozenset({Kind.POSE})
 
     _workers: ThreadPoolExecutor
+    _model: bytes
+    _gpu: bool
 
     async def load(self) -> None:
         """Raises ConfigError for a file that is not the model, or a machine that lacks what MediaPipe needs."""
@@ -117,12 +120,21 @@ class MediaPipePose(Engine):
         if self.options.sha256 not in ("", hashlib.sha256(self._model).hexdigest()):
             raise ConfigError(f"path: '{self.options.path}' is not the file that `sha256` names")
         try:
+            self._gpu = self._works_on_gpu() if self.options.device == "auto" else self.options.device == "gpu"
             self._warm_up()
         except (ImportError, OSError) as error:
             remedy = LIBRARIES if "EGL" in str(error) or "GLES" in str(error) else "install the package mediapipe"
             raise ConfigError(f"mediapipe cannot be loaded ({error}); {remedy}") from error
         except RuntimeError as error:
             raise ConfigError(f"device: MediaPipe cannot work on '{self.options.device}' here; use another") from error
+
+    def _works_on_gpu(self) -> bool:
+        self._gpu = True
+        try:
+            self._warm_up()
+        except RuntimeError:
+            return False
+        return True
 
     def _warm_up(self) -> None:
         import numpy as np
@@ -134,7 +146,7 @@ class MediaPipePose(Engine):
     def _tracker(self) -> "Tracker":
         from deployments.movement.tracking import Tracker
 
-        return Tracker(self._model, self.options.device == "gpu", self.options.people, self.options.confidence)
+        return Tracker(self._model, self._gpu, self.options.people, self.options.confidence)
 
 
 async def _shown(media: Media, limits: "Limits", max_fps: float) -> AsyncGenerator["Frame"]:
