@@ -4,11 +4,13 @@ import atexit
 import functools
 import hashlib
 import importlib
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from deployments.movement import recording
@@ -32,6 +34,7 @@ from serve_app.types import (
     Sampling,
     Speech,
 )
+from tests.tts.tiny import tiny_vits
 from tools.dancer.invariance import Take
 from tools.dancer.picture import still
 
@@ -45,6 +48,7 @@ LISTED: dict[str, dict[str, Any]] = {
     "deployments.rag:Retriever": {},
     "deployments.motion:MediaPipePose": {},
     "deployments.dance:Compare": {},
+    "deployments.tts:Vits": {"paths": {"en": "models/none"}, "device": "cpu"},
 }
 NEEDED = {
     Kind.CHAT: "deployments.llm:CTranslate2",
@@ -78,6 +82,17 @@ def class_of(engine: str) -> type[Engine]:
 def build(engine: str, options: dict[str, Any], handlers: Mapping[str, Handler] | None = None) -> Engine:
     cls = class_of(engine)
     return cls(cls.Options.model_validate(options), handlers, slots=2)
+
+
+def prepared(engine: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options to run an engine with, where what they name has to be made; skips what cannot run here."""
+    if engine != "deployments.tts:Vits":
+        return options
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return options | {"paths": {"en": str(tiny_vits(folder))}}
 
 
 def example(kind: Kind, text: str = "2 + 3 = ?", **sampling: Any) -> Job:

@@ -17,7 +17,18 @@ import deployments
 from serve_app.engine import Engine
 from serve_app.errors import MegaCityError
 from serve_app.types import Delta, Done
-from tests.deployments.subjects import LISTED, NEEDED, TEXT, build, class_of, collect, example, subjects, unusable
+from tests.deployments.subjects import (
+    LISTED,
+    NEEDED,
+    TEXT,
+    build,
+    class_of,
+    collect,
+    example,
+    prepared,
+    subjects,
+    unusable,
+)
 
 SUBJECTS = subjects()
 TEXTUAL = {name: subject for name, subject in SUBJECTS.items() if class_of(subject[0]).kinds & TEXT}
@@ -32,7 +43,7 @@ async def loaded(engine: str, options: dict[str, Any]) -> AsyncIterator[Engine]:
         for role, kind in class_of(engine).needs.items():
             needed = await stack.enter_async_context(loaded(NEEDED[kind], LISTED[NEEDED[kind]]))
             handlers[role] = needed.run
-        built = build(engine, options, handlers)
+        built = build(engine, prepared(engine, options), handlers)
         await built.load()
         stack.push_async_callback(built.close)
         yield built

@@ -40,7 +40,7 @@ def sound(
 
 def silence(path: Path, seconds: float) -> Path:
     """Hours of nothing in a FLAC file of some hundred kilobytes."""
-    rate = 16_000
+    rate = 8_000
     with av.open(str(path), "w", format="flac") as container:
         stream: Any = container.add_stream("flac", rate=rate, layout="mono")
         frame = av.AudioFrame("s16", "mono", rate * 60)
