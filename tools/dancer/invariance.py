@@ -1,23 +1,33 @@
 """Writes the tables and the picture of `docs/dance.md`: what the score takes no notice of, and what it does.
 
 Every row is the lowest or highest score over three dances of ten seconds. Both sides carry a measuring error of 1 cm in
-every landmark, each its own.
+every landmark, each its own. With `--video` the dances are painted and looked at by the pose engine, too (minutes).
 """
 
-from collections.abc import Callable, Iterator
+import argparse
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from deployments.movement import heatmap
+from deployments.motion import MediaPipePose
+from deployments.movement import heatmap, recording
 from deployments.movement.body import MIRRORED
 from deployments.movement.comparison import Comparison, compare
 from deployments.movement.recording import Recording
-from tools.dancer.figure import Body, Camera, Dance, perform, record
+from serve_app.types import Artifact, Job, Kind, Media, Pose
+from tools.dancer.figure import Body, Camera, Dance, Numbers, perform, record
+from tools.dancer.picture import pictures, save
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- measured by tools/dancer/invariance.py -->\n", "<!-- end of what was measured -->\n"
+FILMED = "<!-- filmed by tools/dancer/invariance.py -->\n"
+FILM_S, FILM_FPS, FILM_SIZE = 4.0, 15, (480, 360)
 SEEDS = (1, 2, 3)
 OTHERS = (4, 5, 6)
 NOISE_M = 0.01
@@ -100,20 +110,78 @@ def document() -> str:
     return "\n".join(lines) + "\n"
 
 
+def filmed() -> str:
+    """The same through MP4 files and MediaPipe."""
+    aspect = FILM_SIZE[0] / FILM_SIZE[1]
+    plain: dict[str, Any] = {"camera": Camera(aspect=aspect)}
+    shots: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "in 1280 x 720": ({}, {"size": (1280, 720), "camera": Camera()}),
+        "elsewhere in the picture": ({}, {"camera": Camera(x=0.3, y=0.5, aspect=aspect)}),
+        "half as large in the picture": ({}, {"camera": Camera(metre=0.21, aspect=aspect)}),
+        "mirrored": ({}, {"mirrored": True}),
+        "tempo 0.8": ({"tempo": 0.8}, {}),
+        "tempo 1.25": ({"tempo": 1.25}, {}),
+        "30 frames per second": ({"fps": 30}, {}),
+        "begins 0.7 s later": ({"shift_s": 0.7}, {}),
+        "left elbow off by 40°": ({}, {"errors": {"left_elbow": 40.0}}),
+        "another dance": ({"seed": 4}, {}),
+        "a third dance": ({"seed": 2}, {}),
+    }
+    reference = _film({}, plain)
+    lines = ["| Painted, filmed and seen by MediaPipe | score |", "|---|---:|"]
+    for name, (time, looks) in shots.items():
+        lines.append(f"| {name} | {compare(_film(time, {**plain, **looks}), reference).score:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Retimed:
+    dance: Dance
+    tempo: float
+    shift_s: float
+
+    def angles(self, times: Numbers) -> Numbers:
+        return self.dance.angles((times - self.shift_s) * self.tempo)
+
+
+def _film(time: dict[str, Any], looks: dict[str, Any]) -> Recording:
+    time = {"seed": 1, "fps": FILM_FPS, "tempo": 1.0, "shift_s": 0.0, **time}
+    looks = {"size": FILM_SIZE, **looks}
+    times = np.arange(0, FILM_S / time["tempo"], 1 / time["fps"])
+    dance: Any = Retimed(Dance(time["seed"], FILM_S), time["tempo"], time["shift_s"])
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+        save(Path(file.name), pictures(dance, times, **looks), time["fps"])
+        data = Path(file.name).read_bytes()
+        media = Media(file.name, hashlib.sha256(data).hexdigest(), len(data), "video/mp4")
+        return asyncio.run(_seen(media))
+
+
+async def _seen(media: Media) -> Recording:
+    engine = MediaPipePose(MediaPipePose.Options())
+    await engine.load()
+    events = [event async for event in engine.run(Job("job", Kind.POSE, Pose(media)))]
+    await engine.close()
+    return next(recording.read(event.data) for event in events if isinstance(event, Artifact))
+
+
 def _score(danced: Recording, seed: int) -> float:
     return compare(danced, Take().of(seed, noise_seed=0)).score
 
 
-def between(text: str, put: Callable[[str], str]) -> str:
-    """`text` with what stands between the two marks replaced."""
-    before, _, rest = text.partition(BEGIN)
-    inside, _, after = rest.partition(END)
-    return before + BEGIN + put(inside) + END + after
+def _replaced(text: str, begin: str, new: str) -> str:
+    """`text` with `new` from the mark `begin` to the end mark."""
+    before, _, rest = text.partition(begin)
+    return before + begin + new + END + rest.partition(END)[2]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--video", action="store_true", help="also measure through videos")
     page = DOCS / "dance.md"
-    page.write_text(between(page.read_text("utf-8"), lambda _: document()), "utf-8")
+    text = _replaced(page.read_text("utf-8"), BEGIN, document())
+    if parser.parse_args().video:
+        text = _replaced(text, FILMED, filmed())
+    page.write_text(text, "utf-8")
     (DOCS / "dance-heatmap.png").write_bytes(heatmap.draw(example()))
 
 
