@@ -37,11 +37,14 @@ class History:
     """What became of every request, as its client saw it."""
 
     endings: Counter[str] = field(default_factory=Counter)
+    models: list[tuple[float, str]] = field(default_factory=list)
+    """When a request was sent, and which version of the model answered it."""
     strange: list[str] = field(default_factory=list)
     longest_s: float = 0.0
 
-    def note(self, ending: str, started: float, detail: str = "") -> None:
+    def note(self, ending: str, started: float, detail: str = "", model: str = "") -> None:
         self.endings[ending] += 1
+        self.models.append((started, model))
         self.longest_s = max(self.longest_s, time.monotonic() - started)
         if detail:
             self.strange.append(f"{ending}: {detail[:300]}")
@@ -86,8 +89,8 @@ async def _unary(client: httpx.AsyncClient, history: History) -> None:
         return history.note("unary cut", started, repr(error))
     if response.status_code != 200:
         return history.note(f"unary {response.status_code}", started, response.text)
-    text = response.json()["choices"][0]["message"]["content"]
-    return history.note("unary ok" if text == WORDS else "unary wrong", started, "" if text == WORDS else text)
+    text, model = response.json()["choices"][0]["message"]["content"], response.headers["x-megacity-model"]
+    return history.note("unary ok" if text == WORDS else "unary wrong", started, "" if text == WORDS else text, model)
 
 
 async def _stream(client: httpx.AsyncClient, history: History) -> None:
@@ -95,14 +98,14 @@ async def _stream(client: httpx.AsyncClient, history: History) -> None:
     lines: list[str] = []
     try:
         async with client.stream("POST", "/v1/chat/completions", json=body(True)) as response:
-            status = response.status_code
+            status, model = response.status_code, response.headers.get("x-megacity-model", "")
             async for line in response.aiter_lines():
                 lines.append(line)
     except httpx.TransportError as error:
         return history.note("stream cut", started, repr(error))
     if status != 200:
         return history.note(f"stream {status}", started, "".join(lines))
-    return history.note(*_ending(lines, started))
+    return history.note(*_ending(lines, started), model)
 
 
 def _ending(lines: list[str], started: float) -> tuple[str, float, str]:
