@@ -47,9 +47,9 @@ limits: $(VENV)/.test  ## write docs/limits.md from the table in serve_app/polic
 
 lock: $(VENV)/.test  ## resolve the dependencies anew
 	@$(BIN)/pip install --quiet uv
-	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	@$(BIN)/uv pip compile -q pyproject.toml --extra tts --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --upgrade -o requirements.lock
-	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-header \
+	@$(BIN)/uv pip compile -q pyproject.toml --extra tts --group dev --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environments
