@@ -65,6 +65,9 @@ class Retriever(Engine):
         query_prefix: str = ""
         passage_prefix: str = ""
         """What the encoder wants before a question and before a passage: e5 models "query: " and "passage: "."""
+        cosine_floor: float = Field(default=0.0, ge=0, lt=1)
+        """The cosine that this encoder gives to texts with nothing in common: some 0.7 for e5 models, whose training
+        temperature is low. What is above it is spread over 0 to 1."""
         answerer: Literal["extractive", "llm"] = "extractive"
         threshold: float = Field(default=0.5, ge=0, le=1)
         """The relevance that the best passage must have, or else the answer is that nothing was found."""
@@ -204,7 +207,8 @@ class Retriever(Engine):
         if read >= READABLE:
             (vector,) = await self._embed(job, "embed", [self.options.query_prefix + payload.query])
             among = list(strengths)
-            cosines = await asyncio.to_thread(self._store.nearest, payload.collection, vector, CANDIDATES, among)
+            near = await asyncio.to_thread(self._store.nearest, payload.collection, vector, CANDIDATES, among)
+            cosines = {one: self._spread(cosine) for one, cosine in near.items()}
         ranked = rank(strengths, cosines, read if read >= READABLE else 0.0)[: payload.top_k]
         found = await asyncio.to_thread(self._store.passages, [one.passage for one in ranked])
         there = [one for one in ranked if one.passage in found]
@@ -223,7 +227,7 @@ class Retriever(Engine):
         read = self._reads(payload.query) if vector is not None else 0.0
         if vector is not None:
             texts = [self.options.passage_prefix + sentence.text for sentence in among]
-            cosines = [float(vector @ one) for one in await self._embed(job, "sentences", texts)]
+            cosines = [self._spread(float(vector @ one)) for one in await self._embed(job, "sentences", texts)]
         scores = [fused(strength, cosine, read) for strength, cosine in zip(strengths, cosines, strict=True)]
         text = answering.extract(among, scores)
         yield Delta(text, tokens=len(text.split()))
@@ -269,6 +273,9 @@ class Retriever(Engine):
         from deployments.retrieval.terms import share_of_latin
 
         return share_of_latin(text) if self.options.reads == "latin" else 1.0
+
+    def _spread(self, cosine: float) -> float:
+        return (cosine - self.options.cosine_floor) / (1 - self.options.cosine_floor)
 
     def _bounds(self) -> "Bounds":
         from deployments.retrieval.reading import Bounds

@@ -34,6 +34,16 @@ async def test_it_says_so_when_it_does_not_know(rag: Asked, query: str, language
     assert answer == {"answer": UNKNOWN[language], "found": False, "citations": []}
 
 
+async def test_an_encoder_that_finds_everything_alike_can_be_told_apart(build: Build) -> None:
+    """As if unrelated texts had a cosine of 0.6: what is not far above that is no answer."""
+    question = "Which organ moves blood around?"
+    rag = await build()
+    await rag.add(HEART)
+    near = (await rag.ask(question, answer=False))["citations"][0]["score"]
+    strict = await build(cosine_floor=0.6)
+    assert (await strict.ask(question, answer=False))["citations"][0]["score"] < near / 2
+
+
 async def test_an_empty_collection_knows_nothing(rag: Asked) -> None:
     assert not (await rag.ask("Where does gas exchange take place?", "1:x:empty"))["found"]
 
