@@ -25,11 +25,11 @@ def pdf(lines: list[str], password: str = "") -> bytes:
 
 
 def bomb() -> bytes:
-    """A page of 400 MiB of spaces, in 0.4 MiB."""
+    """A page of 128 MiB of spaces, in 0.1 MiB."""
     writer = pypdf.PdfWriter()
     packer = zlib.compressobj(9)
     block = b" " * 2**20
-    packed = b"".join(packer.compress(block) for _ in range(400)) + packer.flush()
+    packed = b"".join(packer.compress(block) for _ in range(128)) + packer.flush()
     stream = StreamObject()
     stream[NameObject("/Filter")] = NameObject("/FlateDecode")
     _page(writer, stream, packed)
