@@ -56,14 +56,33 @@ def distances(a: Features, b: Features) -> Floats:
     by how well both sides see it.
     """
     weighted, surely = b.seen * WEIGHTS, b.sure * WEIGHTS[: len(PARTS)]
-    totals = a.seen @ weighted.T + a.sure @ surely.T
-    squares = 2 * a.seen @ weighted.T
-    directions_a, directions_b = a.limbs * a.seen[..., None], b.limbs * weighted[..., None]
-    squares -= 2 * directions_a.reshape(len(directions_a), -1) @ directions_b.reshape(len(directions_b), -1).T
-    squares += (a.sure * a.angles**2) @ surely.T + a.sure @ (surely * b.angles**2).T
-    squares -= 2 * (a.sure * a.angles) @ (surely * b.angles).T
+    turned = [(2 * a.seen, weighted), (-2 * a.limbs * a.seen[..., None], b.limbs * weighted[..., None])]
+    bent = [
+        (a.sure * a.angles**2, surely),
+        (a.sure, surely * b.angles**2),
+        (-2 * a.sure * a.angles, surely * b.angles),
+    ]
+    rows, columns = (
+        np.concatenate([factors[side].reshape(len(factors[side]), -1) for factors in (*turned, *bent)], axis=1)
+        for side in (0, 1)
+    )
+    totals = np.concatenate([a.seen, a.sure], axis=1) @ np.concatenate([weighted, surely], axis=1).T
+    squares = rows @ columns.T
+    return _root(squares, totals)
+
+
+def pairwise(a: Features, b: Features) -> Floats:
+    """The same of each frame to the one in its place."""
+    seen, sure = a.seen * b.seen * WEIGHTS, a.sure * b.sure * WEIGHTS[: len(PARTS)]
+    cosines = np.einsum("ijk,ijk->ij", a.limbs, b.limbs)
+    squares = (2 * seen * (1 - cosines)).sum(axis=1) + (sure * (a.angles - b.angles) ** 2).sum(axis=1)
+    return _root(squares, seen.sum(axis=1) + sure.sum(axis=1))
+
+
+def _root(squares: Floats, totals: Floats) -> Floats:
     mean = np.where(totals > UNKNOWN_BELOW, squares / np.maximum(totals, UNKNOWN_BELOW), UNKNOWN_RAD2)
-    return np.sqrt(np.maximum(mean, 0))
+    root: Floats = np.sqrt(np.maximum(mean, 0))
+    return root
 
 
 def find(cost: Floats, motion: Floats, free: int) -> Line:
@@ -150,14 +169,9 @@ def _banded(a: Features, b: Features, radius: int) -> Floats:
     """Row i, column radius + k: the distance of frame i of `a` to frame i + k of `b`."""
     n = len(a.limbs)
     cost = np.full((n, 2 * radius + 1), np.inf, np.float32)
-    block = 8 * radius + 8
-    for begin in range(0, n, block):
-        end = min(begin + block, n)
-        first, last = max(0, begin - radius), min(n, end + radius)
-        square = distances(a.between(begin, end), b.between(first, last))
-        for k in range(-radius, radius + 1):
-            i = np.arange(max(begin, first - k), min(end, last - k))
-            cost[i, radius + k] = square[i - begin, i + k - first]
+    for k in range(-radius, radius + 1):
+        begin, end = max(0, -k), min(n, n - k)
+        cost[begin:end, radius + k] = pairwise(a.between(begin, end), b.between(begin + k, end + k))
     return cost
 
 

@@ -1,5 +1,6 @@
 """The whole path: a video is decoded, the dancer is found in it, and the dance is compared."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from tools.dancer.picture import save
 
 Dances = Callable[..., Media]
 ASPECT = SIZE[0] / SIZE[1]
-FILM = {"seconds": 3.0, "fps": 15}
+FILM = {"seconds": 2.4, "fps": 12}
 
 
 @pytest.fixture
@@ -27,9 +28,9 @@ def dance(engine: MediaPipePose) -> Compare:
     return Compare(Compare.Options(), {"pose": engine.run})
 
 
-@pytest.fixture
-async def reference(engine: MediaPipePose, dances: Dances) -> Recording:
-    return (await seen(engine, dances(**FILM)))[0]
+@pytest.fixture(scope="module")
+def reference(engine: MediaPipePose, dances: Dances) -> Recording:
+    return asyncio.run(seen(engine, dances(**FILM)))[0]
 
 
 async def analysed(dance: Compare, payload: Dance) -> tuple[dict, dict[str, bytes]]:
