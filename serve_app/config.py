@@ -88,6 +88,10 @@ class EngineEntry(Strict):
     def node_class(self) -> str:
         return self.placement[0].get("pool", ON_PREM) if self.placement else ON_PREM
 
+    @property
+    def most_replicas(self) -> int:
+        return self.replicas.max if isinstance(self.replicas, Replicas) else self.replicas
+
     def engine_class(self) -> type[Engine]:
         return load_class(self.engine)
 
@@ -156,6 +160,10 @@ class Settings(Strict):
     cache: CacheRules = CacheRules()
     nodes: dict[str, Node] = {}
     cards: dict[str, Cards] = {}
+
+    def cores(self) -> float:
+        """What all replicas take when there are most of them."""
+        return sum(entry.resources.cpu * entry.most_replicas for entry in self.engines.values())
 
     def versions(self) -> Versions:
         """Every version of every model; the first that the profile names is the active one until it is switched."""
@@ -334,7 +342,7 @@ def _check(settings: Settings, where: str) -> None:
     seen: dict[tuple[str, str], str] = {}
     for name, entry in settings.engines.items():
         key = f"{where}: engines.{name}"
-        _check_engine(entry, settings, key)
+        _check_engine(entry, key)
         for model, described in entry.models.items():
             other = seen.setdefault((model, described.version), name)
             if other != name:
@@ -342,6 +350,8 @@ def _check(settings: Settings, where: str) -> None:
                     f"{key}.models.{model}: engine '{other}' serves version {described.version} already; "
                     "give one of them another version or name"
                 )
+    for name, entry in settings.engines.items():
+        _check_needs(entry, settings, f"{where}: engines.{name}")
     try:
         settings.router()
     except ValueError as error:
@@ -354,7 +364,7 @@ def _check(settings: Settings, where: str) -> None:
         )
 
 
-def _check_engine(entry: EngineEntry, settings: Settings, key: str) -> None:
+def _check_engine(entry: EngineEntry, key: str) -> None:
     try:
         cls = entry.engine_class()
     except ValueError as error:
@@ -363,6 +373,10 @@ def _check_engine(entry: EngineEntry, settings: Settings, key: str) -> None:
         entry.engine_options()
     except ValidationError as error:
         raise ConfigError(_one_line(error, cls.Options, f"{key}.options")) from error
+
+
+def _check_needs(entry: EngineEntry, settings: Settings, key: str) -> None:
+    cls = entry.engine_class()
     unknown = entry.needs.keys() - cls.needs.keys() - cls.may_need.keys()
     if unknown:
         roles = ", ".join([*cls.needs, *cls.may_need]) or "none"
@@ -373,16 +387,9 @@ def _check_engine(entry: EngineEntry, settings: Settings, key: str) -> None:
 
 
 def _check_need(name: str | None, kind: Kind, settings: Settings, key: str) -> None:
-    able = [other for other, entry in settings.engines.items() if kind in _kinds(entry)]
+    able = [other for other, entry in settings.engines.items() if kind in entry.engine_class().kinds]
     if name not in able:
         raise ConfigError(f"{key}: name an engine that answers '{kind}'; there are: {', '.join(able) or 'none'}")
-
-
-def _kinds(entry: EngineEntry) -> frozenset[Kind]:
-    try:
-        return entry.engine_class().kinds
-    except ValueError:  # which is told where that engine is checked
-        return frozenset()
 
 
 def _one_line(error: ValidationError, root: type, where: str) -> str:

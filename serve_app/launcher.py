@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import math
 import os
 import secrets
 import shutil
@@ -72,7 +74,7 @@ def up(profile: Profile, address: str | None, dashboard_port: int, say: Say) -> 
     _require_safety(profile.settings)
     _require_free_ports([ingress.http, ingress.grpc])
     started = time.monotonic()
-    with _cluster(address, dashboard_port, say) as running_ray:
+    with _cluster(address, profile.settings, dashboard_port, say) as running_ray:
         if not _deploy(profile, running_ray["dashboard"], say, stop, started):
             return 0 if stop.is_set() else 1
         running = _announce(profile, running_ray, say, started)
@@ -127,7 +129,7 @@ def _require_free_ports(addresses: list[Any]) -> None:
 
 
 @contextmanager
-def _cluster(address: str | None, dashboard_port: int, say: Say) -> Iterator[dict[str, str]]:
+def _cluster(address: str | None, settings: Settings, dashboard_port: int, say: Say) -> Iterator[dict[str, str]]:
     """A Ray cluster to deploy on: the one at `address`, or a local one that ends with this block."""
     folder = Path(tempfile.mkdtemp(prefix="megacity-"))
     os.environ.update(_environment(folder))
@@ -138,7 +140,7 @@ def _cluster(address: str | None, dashboard_port: int, say: Say) -> Iterator[dic
         if address:
             context = ray.init(address, namespace="serve", log_to_driver=False, configure_logging=False)
         else:
-            context = _local_ray(ray, folder, dashboard_port)
+            context = _local_ray(ray, folder, settings, dashboard_port)
         yield {
             "dashboard": f"http://{context.dashboard_url}",
             "address": context.address_info["address"],
@@ -149,10 +151,12 @@ def _cluster(address: str | None, dashboard_port: int, say: Say) -> Iterator[dic
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _local_ray(ray: Any, folder: Path, dashboard_port: int) -> Any:
+def _local_ray(ray: Any, folder: Path, settings: Settings, dashboard_port: int) -> Any:
+    """A cluster of this machine alone. Engines share its cores, however many a profile reckons with."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     return ray.init(
         namespace="serve",
-        num_cpus=max(os.cpu_count() or 1, 2),
+        num_cpus=max(os.cpu_count() or 1, math.ceil(settings.cores())),
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=True,
         dashboard_host="127.0.0.1",

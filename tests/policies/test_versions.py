@@ -14,7 +14,7 @@ from serve_app.types import Caller, Chat, Job, Kind, Message, Wish
 def router() -> Router:
     """The embedded profile with a second version of its model."""
     settings = load_profile("embedded").settings
-    (model,) = settings.router().catalogue.values()
+    model = settings.router().catalogue["nano-tutor"]
     models = [model, replace(model, version="2", engine="second")]
     return Router(settings.routing, {model.id: model}, settings.templates, by_version(models))
 
