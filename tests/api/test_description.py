@@ -73,6 +73,7 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
         "/api/v1/rag/documents/{document_id}",
         "/api/v1/rag/query",
         "/api/v1/ai/route",
+        "/api/v1/ai/multimodal",
         "/api/v1/finops/costs",
         "/api/v1/admin/keys",
         "/api/v1/admin/keys/{key_id}",
