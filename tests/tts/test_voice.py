@@ -32,7 +32,8 @@ async def test_korean_words_are_found_by_their_spaces() -> None:
 
 async def test_chinese_words_are_what_is_said_in_one_go() -> None:
     spoken = await synthesise(Utterance("你好，世界", "cmn"))
-    assert [word.text for word in spoken.words] == ["你好", "世", "界"] or len(spoken.words) >= 3
+    assert len(spoken.words) >= 3
+    assert {word.text for word in spoken.words} <= {"你", "好", "你好", "世", "界", "世界"}
 
 
 async def test_phonemes_are_read_only_where_they_are_meant() -> None:
@@ -88,11 +89,8 @@ async def test_a_language_that_is_not_there_is_refused() -> None:
 
 
 def test_sentences_end_where_they_do() -> None:
-    assert sentences("Dr. Kim met J. Lee at 3.30 p.m. today. Really? Yes…") == [
-        "Dr. Kim met J. Lee at 3.30 p.m. today.",
-        "Really?",
-        "Yes…",
-    ] or sentences("Dr. Kim met J. Lee at 3.30 today. Really? Yes…")[0].startswith("Dr. Kim met J. Lee")
+    text = "Dr. Kim met J. Lee at 3.30 today. Really? Yes…"
+    assert sentences(text) == ["Dr. Kim met J. Lee at 3.30 today.", "Really?", "Yes…"]
     assert sentences("안녕하세요. 반갑습니다!\n\n다음 줄") == ["안녕하세요.", "반갑습니다!", "다음 줄"]
     assert sentences("今日は。元気？はい") == ["今日は。", "元気？", "はい"]
     assert sentences(" ... !? \n 🙂 ") == []
