@@ -32,6 +32,7 @@ from serve_app.stages.guard import guard
 from serve_app.stages.meter import meter
 from serve_app.stages.observe import observe
 from serve_app.stages.plan import plan
+from serve_app.stages.structured import structured
 from serve_app.types import Candidate, Decision, Handler, Job
 
 
@@ -91,7 +92,7 @@ class Ingress:
             meter(self.ledger, self.config.tariff()),
             cache(self.kv, self.config.cache, self.secret, self.config.routing.tasks),
         ]
-        engines = {name: carrier(name, handle) for name, handle in hosts.items()}
+        engines = {name: structured(carrier(name, handle)) for name, handle in hosts.items()}
         return compose(stages, dispatch(engines, lambda: self.health, waker(hosts)))
 
     def _service(self, run: Handler) -> Service:
@@ -102,6 +103,7 @@ class Ingress:
             self.config.limits,
             access=Access(self.config.access, self.keys, self.rates, self.router.hosts()),
             ledger=self.ledger,
+            tariff=self.config.tariff(),
             registry=self.registry,
             references=References(self.store),
             switches=lambda: self.switches,

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from serve_app.policies.pricing import TYPICAL_ANSWER_TOKENS
 from serve_app.policies.routing import Health
 from serve_app.types import Priority
 
@@ -58,12 +59,25 @@ class Usage(BaseModel):
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     cost_usd: float = Field(description="US dollars, exact to nine decimals.")
+    estimated: bool = Field(False, description="Whether the tokens are an estimate, because nobody has counted them.")
+
+
+class CalledFunction(BaseModel):
+    name: str
+    arguments: str = Field(description="JSON that the tool's schema allows, unless `finish_reason` is `length`.")
+
+
+class ToolCall(BaseModel):
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
 
 
 class AssistantMessage(BaseModel):
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None
+    tool_calls: list[ToolCall] | None = None
 
 
 class ChatChoice(BaseModel):
@@ -111,6 +125,10 @@ class RouteDecision(BaseModel):
     reasons: list[str]
     alternatives: list[str] = Field(description="Models that would answer if this one could not, best first.")
     zone: str | None
+    estimated_cost_usd: float = Field(
+        description="By the model's price, for the estimated tokens of the prompt and an answer of `max_tokens` tokens,"
+        f" or of {TYPICAL_ANSWER_TOKENS} if there is no `max_tokens`. Exact to nine decimals."
+    )
 
 
 class Alive(BaseModel):

@@ -1,22 +1,42 @@
 """From wire models to jobs: the only place that knows both vocabularies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from serve_app.api import wire
+from serve_app.api import functions, wire
 from serve_app.api.calls import Call
+from serve_app.api.parts import NOTHING, Place
 from serve_app.errors import BadRequest
 from serve_app.policies.limits import Limits
-from serve_app.types import Chat, Completion, Constraints, Job, Kind, Message, Payload, Priority, Sampling, Wish
+from serve_app.types import (
+    Chat,
+    Completion,
+    Constraints,
+    Job,
+    Kind,
+    Media,
+    Message,
+    Payload,
+    Priority,
+    Sampling,
+    Wish,
+)
 
 TIERS = {"priority": Priority.PREMIUM, "default": Priority.STANDARD, "flex": Priority.BATCH}
 PART_NEEDS = {"image_url": "vision", "video_url": "video", "input_audio": "audio", "file": "files"}
 
 
-def chat_job(body: wire.ChatRequest, call: Call, limits: Limits) -> Job:
+def chat_job(body: wire.ChatRequest, call: Call, limits: Limits, files: Mapping[Place, Media] = NOTHING) -> Job:
+    """`files` are those parts of the messages that are no text."""
     _at_most(limits.max_messages, len(body.messages), "messages", "messages")
     _at_most(limits.max_output_tokens, body.max_completion_tokens, "max_completion_tokens")
-    messages = tuple(Message(message.role, _text(message.content)) for message in body.messages)
-    payload = Chat(messages, _sampling(body, body.max_completion_tokens or body.max_tokens, limits))
+    payload = Chat(
+        tuple(_message(message, at, files) for at, message in enumerate(body.messages)),
+        _sampling(body, body.max_completion_tokens or body.max_tokens, limits),
+        functions.tools(body),
+        functions.tool_choice(body),
+        body.parallel_tool_calls is not False,
+        functions.response_format(body),
+    )
     wish = _wish(body, frozenset(_chat_needs(body)), call, whole=not body.stream)
     return _job(call.id, Kind.CHAT, payload, body, wish, call)
 
@@ -75,6 +95,17 @@ def _sampling(body: wire.Generation, max_tokens: int | None, limits: Limits) -> 
 def _at_most(limit: int, value: int | None, param: str, unit: str = "") -> None:
     if value is not None and value > limit:
         raise BadRequest(f"'{param}' should be at most {f'{limit} {unit}'.rstrip()}.", param=param)
+
+
+def _message(message: wire.ChatMessage, at: int, files: Mapping[Place, Media]) -> Message:
+    return Message(
+        message.role,
+        _text(message.content),
+        functions.calls(message) if isinstance(message, wire.AssistantMessage) else (),
+        message.tool_call_id if isinstance(message, wire.ToolMessage) else None,
+        None if isinstance(message, wire.ToolMessage) else message.name,
+        tuple(file for (where, _), file in files.items() if where == at),
+    )
 
 
 def _text(content: str | list[wire.Part] | None) -> str:

@@ -1,11 +1,12 @@
 """The OpenAI-compatible routes."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from serve_app.api import answers, jobs, wire
+from serve_app.api import answers, jobs, parts, wire
 from serve_app.api.body import json_body, takes
 from serve_app.api.calls import Call, InCall, TheService
 from serve_app.api.docs import ERRORS, answers_with
@@ -43,8 +44,12 @@ async def get_model(model: str, request: Request, service: TheService) -> answer
 async def create_chat_completion(
     body: Annotated[wire.ChatRequest, Depends(json_body(wire.ChatRequest))], call: InCall, service: TheService
 ) -> Reply:
-    job = jobs.chat_job(body, call, service.limits)
-    return _reply(service, [job], body, ChatShape(job.payload.sampling.n), call)
+    with ExitStack() as files:
+        media = await parts.spooled(body, service.spool, service.limits, files)
+        job = jobs.chat_job(body, call, service.limits, media)
+        reply = _reply(service, [job], body, ChatShape(job.payload.sampling.n), call)
+        reply.files = files.pop_all()
+    return reply
 
 
 @router.post(

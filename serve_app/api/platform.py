@@ -8,6 +8,7 @@ from serve_app.api import answers, jobs, wire
 from serve_app.api.body import json_body, takes
 from serve_app.api.calls import InCall, TheService, needs
 from serve_app.api.docs import ERRORS
+from serve_app.policies.pricing import NANO
 
 router = APIRouter(prefix="/api/v1/ai", tags=["Platform"], responses=ERRORS)
 
@@ -20,7 +21,8 @@ async def decide_route(
 ) -> answers.RouteDecision:
     """Where a chat request would go and why, without running it."""
     job = jobs.chat_job(body, call, service.limits)
-    decision = service.router.decide(job, service.health(), service.switches())[0].decision
+    best = service.router.decide(job, service.health(), service.switches())[0]
+    decision = best.decision
     return answers.RouteDecision(
         engine=decision.engine,
         model=decision.model,
@@ -31,4 +33,5 @@ async def decide_route(
         reasons=list(decision.reasons),
         alternatives=list(decision.alternatives),
         zone=decision.zone,
+        estimated_cost_usd=service.tariff.estimate(best, job) / NANO,
     )

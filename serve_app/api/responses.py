@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ from serve_app.api.runs import Feed, while_connected
 from serve_app.api.shapes import Shape
 from serve_app.policies.pricing import usd
 from serve_app.policies.routing import route_header
-from serve_app.types import Decision, Delta, Done, Event, Routed, Usage
+from serve_app.types import Decision, Delta, Done, Event, Routed, ToolCall, ToolDelta, Usage
 
 END = b"data: [DONE]\n\n"
 HEARTBEAT = b": keep-alive\n\n"
@@ -31,7 +32,7 @@ LONGEST_HEADER = 256
 
 
 class Reply(Response):
-    """An answer that stops the run behind it as soon as the client is gone."""
+    """An answer that stops the run behind it as soon as the client is gone. `files` are kept until then."""
 
     def __init__(self, run: AsyncGenerator[Event], shape: Shape, call: Call) -> None:
         super().__init__()
@@ -41,9 +42,11 @@ class Reply(Response):
         self.created = int(time.time())
         self.decision: Decision | None = None
         self.cache = "bypass"
+        self.files = ExitStack()
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        await while_connected(self.answer(send), receive)
+        with self.files:
+            await while_connected(self.answer(send), receive)
 
     async def answer(self, send: Send) -> None:
         raise NotImplementedError
@@ -76,6 +79,7 @@ class Whole(Reply):
 
     async def answer(self, send: Send) -> None:
         texts: defaultdict[int, list[str]] = defaultdict(list)
+        calls: defaultdict[int, dict[int, ToolCall]] = defaultdict(dict)
         done = Done()
         async with aclosing(self.run) as events:
             async for event in events:
@@ -83,12 +87,19 @@ class Whole(Reply):
                     case Routed():
                         self.decision, self.cache = event.decision, event.cache
                         texts.clear()
+                        calls.clear()
                     case Delta(text, index):
                         texts[index].append(text)
+                    case ToolDelta():
+                        _add(calls[event.index], event)
                     case Done():
                         done = event
-        choices = [self.shape.choice(i, "".join(texts[i]), finish) for i, finish in enumerate(done.finish)]
-        body = orjson.dumps({**self.head(self.shape.whole), "choices": choices, "usage": usage_dict(done.usage)})
+        choices = [
+            self.shape.choice(i, "".join(texts[i]), finish, tuple(calls[i].values()))
+            for i, finish in enumerate(done.finish)
+        ]
+        usage = usage_dict(done.usage, done.estimated)
+        body = orjson.dumps({**self.head(self.shape.whole), "choices": choices, "usage": usage})
         headers = {"content-type": "application/json", "content-length": str(len(body))}
         cost = {"x-megacity-cost-usd": usd(done.usage.cost_nano_usd)}
         await _start(send, 200, {**headers, **self.explained(), **cost})
@@ -122,7 +133,7 @@ class Streamed(Reply):
             for event in events:
                 if isinstance(event, Routed):
                     self.decision, self.cache = event.decision, event.cache
-            if any(isinstance(event, Delta | Done) for event in events):
+            if any(isinstance(event, Delta | ToolDelta | Done) for event in events):
                 return events
         return []
 
@@ -139,7 +150,9 @@ class Streamed(Reply):
             await _write(send, b"".join(self._chunks(events)))
 
     def _opened(self, events: list[Event]) -> Iterator[bytes]:
-        yield from (self._chunk([choice]) for choice in self.shape.opening())
+        first = next((event for event in events if isinstance(event, Delta | ToolDelta)), None)
+        called = first if isinstance(first, ToolDelta) else None
+        yield from (self._chunk([choice]) for choice in self.shape.opening(called))
         yield from self._chunks(events)
 
     def _chunks(self, events: list[Event]) -> Iterator[bytes]:
@@ -148,21 +161,30 @@ class Streamed(Reply):
             match event:
                 case Delta(text, index) if text:
                     yield self._chunk([self.shape.piece(index, text)])
+                case ToolDelta():
+                    yield self._chunk([self.shape.called(event)])
                 case Done(usage, finish):
                     for index, reason in enumerate(finish):
                         yield self._chunk([self.shape.closing(index, reason)])
                     if self.include_usage:
-                        yield self._chunk([], usage)
+                        yield self._chunk([], usage_dict(usage, event.estimated))
 
-    def _chunk(self, choices: list[dict[str, Any]], usage: Usage | None = None) -> bytes:
+    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
         chunk = {**self.head(self.shape.chunk), "choices": choices}
         if self.include_usage:
-            chunk["usage"] = usage_dict(usage) if usage else None
+            chunk["usage"] = usage
         return _event(chunk)
 
 
-def usage_dict(usage: Usage) -> dict[str, Any]:
-    return {
+def _add(calls: dict[int, ToolCall], piece: ToolDelta) -> None:
+    """The calls of a choice, by their number, with a piece more of one of them."""
+    before = calls.get(piece.number) or ToolCall(piece.id, piece.name, "")
+    calls[piece.number] = replace(before, arguments=before.arguments + piece.arguments)
+
+
+def usage_dict(usage: Usage, estimated: bool = False) -> dict[str, Any]:
+    """`estimated` is said only if it is so."""
+    return ({"estimated": True} if estimated else {}) | {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from serve_app.api.access import Access
 from serve_app.policies.limits import Limits
+from serve_app.policies.pricing import Tariff
 from serve_app.policies.routing import Health, Router
 from serve_app.policies.versions import Switches
 from serve_app.services.ledger import Ledger
@@ -28,5 +29,6 @@ class Service:
     registry: Registry | None = None
     references: References | None = None
     switches: Callable[[], Switches] = dict
+    tariff: Tariff = field(default_factory=Tariff)
     spool: Spool = field(default_factory=Spool)
     objects: Objects = field(default_factory=Objects)

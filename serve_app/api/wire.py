@@ -141,17 +141,31 @@ Content = Annotated[
 class Instruction(Wire):
     role: Literal["system", "developer"]
     content: Content
+    name: str | None = None
 
 
 class UserMessage(Wire):
     role: Literal["user"]
     content: Content
+    name: str | None = None
+
+
+class CalledFunction(Wire):
+    name: str
+    arguments: str
+
+
+class ToolCall(Wire):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
 
 
 class AssistantMessage(Wire):
     role: Literal["assistant"]
     content: Content | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class ToolMessage(Wire):
@@ -163,10 +177,14 @@ class ToolMessage(Wire):
 ChatMessage = Annotated[Instruction | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 
 
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
 class Function(Wire):
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    name: FunctionName
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: dict[str, Any] | None = Field(None, description="JSON Schema of the arguments.")
+    strict: bool | None = None
 
 
 class Tool(Wire):
@@ -174,13 +192,38 @@ class Tool(Wire):
     function: Function
 
 
+class JsonSchema(Wire):
+    name: FunctionName
+    description: str | None = None
+    definition: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
 class ResponseFormat(Wire):
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = None
+    json_schema: JsonSchema | None = None
 
 
-class ToolChoice(Wire):
-    type: Literal["function", "allowed_tools"]
+class NamedFunction(Wire):
+    name: str
+
+
+class FunctionChoice(Wire):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class Allowed(Wire):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[FunctionChoice], Field(min_length=1)]
+
+
+class AllowedTools(Wire):
+    type: Literal["allowed_tools"]
+    allowed_tools: Allowed
+
+
+ToolChoice = Annotated[FunctionChoice | AllowedTools, Field(discriminator="type")]
 
 
 def _named_or_object(value: object) -> str:
@@ -200,6 +243,7 @@ class ChatRequest(Generation):
         ]
         | None
     ) = None
+    parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, _within("top_logprobs"), BeforeValidator(_whole)] | None = None

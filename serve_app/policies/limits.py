@@ -19,6 +19,9 @@ class Limits:
         metadata={"about": "bytes of a form with files; its other fields keep the bound above"},
     )
     max_messages: int = field(default=2_000, metadata={"about": "`messages` of a conversation"})
+    max_media_parts: int = field(
+        default=16, metadata={"about": "pictures, films and sounds in one chat request, as data URLs within its body"}
+    )
     max_choices: int = field(default=8, metadata={"about": "`n`, the choices of an answer"})
     max_prompts: int = field(default=16, metadata={"about": "`prompt`, the prompts of one text completion"})
     max_embedding_inputs: int = field(default=2_048, metadata={"about": "`input`, the texts of one embedding request"})

@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from serve_app.api.access import Access
 from serve_app.api.service import Service
 from serve_app.errors import BadRequest, EngineFailed, QueueFull, Unavailable
 from serve_app.policies.access import AccessRules
 from serve_app.policies.limits import Limits
+from serve_app.policies.pricing import NANO, Price, Tariff
 from serve_app.policies.prompting import Templates
 from serve_app.policies.routing import Health, Model, Router
 from serve_app.policies.tables import RoutingTables, Task, Zone
-from serve_app.types import Delta, Done, Event, Job, Routed, Usage
+from serve_app.stages.structured import structured
+from serve_app.types import Delta, Done, Event, Job, Routed, ToolDelta, Usage
 
-EVERYTHING = frozenset({"tools", "json", "logprobs", "penalties", "vision", "audio", "suffix"})
+EVERYTHING = frozenset({"tools", "json", "logprobs", "penalties", "vision", "audio", "suffix", "video"})
 MODELS = {
     "tutor": Model("tutor", "llm", version="3", capabilities=EVERYTHING),
     "org/big": Model("org/big", "remote", owned_by="org"),
@@ -31,6 +34,19 @@ ERRORS = {
     "cancelled": asyncio.CancelledError(),
     "bug": ZeroDivisionError("the caller's secret"),
 }
+CALLS: dict[str, list[Event]] = {
+    "one": [ToolDelta("", 0, 0, "call_1", "add"), ToolDelta('{"a": 1, '), ToolDelta('"b": 2}')],
+    "two": [
+        Delta("Let me see."),
+        ToolDelta('{"a": 1, "b": 2}', 0, 0, "call_1", "add"),
+        ToolDelta('{"a": ', 0, 1, "call_2", "add"),
+        ToolDelta('3, "b": 4}', 0, 1),
+    ],
+    "bad": [ToolDelta('{"a": "one"}', 0, 0, "call_1", "add")],
+    "unknown": [ToolDelta("{}", 0, 0, "call_1", "delete_everything")],
+    "json": [Delta('{"a": '), Delta("1}")],
+}
+TARIFF = Tariff({("tutor", "3"): Price(context_tokens=4096, input=NANO, output=2 * NANO)})
 OPEN = Access(AccessRules(anonymous=True, hosts=("x", "campus.example")))
 USAGE = Usage(prompt_tokens=5, completion_tokens=3, cached_tokens=2, engine_s=0.1, cost_nano_usd=120)
 
@@ -42,6 +58,7 @@ class Stub:
     limits: Limits = field(default_factory=Limits)
     states: dict[str, Health] = field(default_factory=lambda: {"llm": "ready", "remote": "broken"})
     jobs: list[Job] = field(default_factory=list)
+    media: list[bytes] = field(default_factory=list)
     produced: int = 0
     running: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,13 +66,14 @@ class Stub:
     router: Router = field(default_factory=lambda: Router(TABLES, MODELS, Templates()))
 
     def service(self) -> Service:
-        return Service(self.run, self.router, lambda: self.states, self.limits, access=OPEN)
+        return Service(structured(self.run), self.router, lambda: self.states, self.limits, access=OPEN, tariff=TARIFF)
 
     async def run(self, job: Job) -> AsyncGenerator[Event]:
         self.jobs.append(job)
         self.running += 1
         self.closed.clear()
         try:
+            self.media.extend(Path(file.path).read_bytes() for file in job.payload.attachments)
             yield Routed(self.router.decide(job, self.states)[0].decision)
             async for event in self._script(job):
                 self.produced += 1
@@ -72,6 +90,11 @@ class Stub:
             await asyncio.Event().wait()
         while before == "flood":
             yield Delta("x" * 1000)
+        if before == "call":
+            for event in CALLS[after]:
+                yield event
+            yield Done(USAGE, ("tool_calls",))
+            return
         async for piece in _spoken(job.payload.sampling.n, before, after):
             yield piece
         if after in ERRORS:

@@ -157,7 +157,8 @@ async def test_the_synchronous_client(url: str) -> None:
 
 
 async def test_what_becomes_of_a_request(client: AsyncOpenAI, stub: Stub) -> None:
-    parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    parts = [{"type": "text", "text": "call|json"}, picture]
     await client.chat.completions.create(
         model="tutor",
         messages=[
@@ -189,7 +190,7 @@ async def test_what_becomes_of_a_request(client: AsyncOpenAI, stub: Stub) -> Non
         ("developer", "a\nb"),
         ("assistant", ""),
         ("tool", "42"),
-        ("user", "look"),
+        ("user", "call|json"),
     ]
     sampling = job.payload.sampling
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop, sampling.n) == (
