@@ -43,7 +43,7 @@ def _lingering(mine: dict[str, Any], t: float, count: int, seen: Seen) -> int:
     recent = [(when, wanted) for when, wanted in mine.get("wanted", ()) if 0 <= t - when < LINGER_S]
     mine["wanted"] = [*recent, (t, count)]
     most = max(wanted for _, wanted in mine["wanted"])
-    return max(count, min(most, seen.have(1) + seen.have(2)))
+    return int(max(count, min(most, seen.have(1) + seen.have(2))))
 
 
 IDLE_S = 1800.0

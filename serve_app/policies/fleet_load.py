@@ -11,25 +11,30 @@ from typing import Any
 from serve_app.policies.fleet_obs import Seen, Spec
 
 FORGET_SERVICE_S = 900.0
+FORGET_PEAK_S = 43200.0
 FORGET_WHILE_LATE_S = 90.0
 """While requests are late, what they take now counts: it may be why."""
 
 GUESS_COUNTS = 10.0
 """The guess at a request's seconds weighs as much as so many finished requests."""
 
-CAUTION = 2.5
-"""Before anything has finished, requests may well be longer than guessed: an order can be cancelled, time can't."""
+CAUTION = 2.0
+"""Before anything has run, requests may well be longer than guessed: an order can be cancelled, time can't."""
 
 MEMORIES_S = (45.0, 180.0, 900.0)
 """Forecasts with a short, a middle and a long memory; the one that has erred least lately is believed."""
 
 ERRORS_S = 1800.0
-RING = 120
+RING = 240
 SETTLED_TICKS = 15
 FEW_TICKS = 20
+BURST, BURST_TICKS = 2.5, 2.0
+"""An engine of which little is known may burst to so many own instances, for so many ticks of those that are expected."""
+
 """A forecast from less is no forecast, and how it erred says nothing."""
 
 AFTER_GAP_S = 600.0
+SHORTEST_S = 0.1
 RECENT_S = 1200.0
 PLAN_AHEAD_S, AT_LEAST_AHEAD_S = 7200.0, 900.0
 
@@ -54,14 +59,14 @@ class Outlook:
 def observe(mine: dict[str, Any], t: float, seen: Seen, spec: Spec, tick_s: float) -> None:
     """Bring an engine's memory up to `t`."""
     dt = t - mine.get("t", t - tick_s)
-    if "t" not in mine or dt > AFTER_GAP_S:
+    if "t" not in mine or not -AFTER_GAP_S < dt < AFTER_GAP_S:
         _begin(mine, spec)
         dt = tick_s
+    if dt < SHORTEST_S:
+        return
     mine["t"] = t
     mine["ticks"] += 1
-    mine["age"] += max(0.0, dt)
-    if dt <= 0:
-        return
+    mine["age"] += dt
     served = max(0.0, mine["queued"] + seen.arrivals - seen.queued)
     finished = max(0.0, mine["queued"] + mine["running"] + seen.arrivals - seen.queued - seen.running)
     _learn_service(mine, seen, spec, finished, dt)
@@ -108,7 +113,7 @@ def _learn_service(mine: dict[str, Any], seen: Seen, spec: Spec, finished: float
         keep = math.exp(-dt / memory)
         mine[name] = [mine[name][0] * keep + busy, mine[name][1] * keep + finished]
     busy, finished = mine["long"]
-    guess = (spec.guess_s or 1.0) * (1 if finished > GUESS_COUNTS else CAUTION)
+    guess = (spec.guess_s or 1.0) * (1 if busy else CAUTION)
     mine["service"] = (guess * GUESS_COUNTS + busy) / (GUESS_COUNTS + finished)
     if seen.oldest_wait > spec.wait and mine["short"][1] > GUESS_COUNTS:
         mine["service"] = max(mine["service"], mine["short"][0] / mine["short"][1])
@@ -117,9 +122,9 @@ def _learn_service(mine: dict[str, Any], seen: Seen, spec: Spec, finished: float
 def _learn_load(mine: dict[str, Any], seen: Seen, spec: Spec, dt: float) -> None:
     service = mine["service"]
     arriving = seen.arrivals / dt * service
-    keep = math.exp(-dt / service)
-    mine["flow"] = mine["flow"] * keep + 1 - keep  # a mean from the first call on, not from nothing
-    flowing = mine["load"] + (1 - keep) / mine["flow"] * (arriving - mine["load"])
+    new = -math.expm1(-dt / service)
+    mine["flow"] = mine["flow"] * (1 - new) + new  # a mean from the first call on, not from nothing
+    flowing = mine["load"] + new / mine["flow"] * (arriving - mine["load"])
     if seen.oldest_wait > service:
         mine["jam"] = 2 * service
     if mine["jam"] > 0:  # what runs is what there are slots for, and then what is caught up with
@@ -129,7 +134,8 @@ def _learn_load(mine: dict[str, Any], seen: Seen, spec: Spec, dt: float) -> None
         share = service / (service + dt)
         load = share * (seen.running + seen.queued) + (1 - share) * flowing
     mine["load"] = load
-    mine["peak"] = max(load, mine["peak"] * math.exp(-dt / 43200))
+    if mine["ticks"] > SETTLED_TICKS:
+        mine["peak"] = max(load, mine["peak"] * math.exp(-dt / FORGET_PEAK_S))
     _learn_errors(mine, load, spec, dt)
     for n, memory in enumerate(MEMORIES_S):
         mine["weight"][n] = mine["weight"][n] * math.exp(-dt / memory) + dt
@@ -176,6 +182,9 @@ def _above(first: float, last: float, limit: float) -> float:
 
 
 AIM = 0.034
+LEAST_PRICE = 0.01 / 3600
+"""Where the cloud costs nothing, a miss is still worth something."""
+
 MOST_ALLOWED, LEAST_ALLOWED = 0.08, 0.006
 FIRST_WORTH = 40.0
 LEAST_WORTH, MOST_WORTH = 4.0, 400.0
@@ -201,15 +210,21 @@ def _price_misses(mine: dict[str, Any], late: float, arrivals: float, dt: float)
 def outlook(mine: dict[str, Any], seen: Seen, spec: Spec) -> Outlook:
     """What to expect, from what has happened: the best forecast, erring as it has erred."""
     service = mine["service"]
-    miss = mine["worth"] * AIM / mine["allowed"] * spec.od / spec.slots_cloud * service
+    price = max(spec.od, spec.spot, LEAST_PRICE)
+    miss = mine["worth"] * AIM / mine["allowed"] * price / spec.slots_cloud * service
     if not mine["total"]:
-        guesses = tuple((1.0 / n, n * spec.slots_own - 0.5) for n in range(1, 10))
-        return Outlook((), guesses, 0.0, 0.0, service, miss, known=False)
+        guesses = tuple((1 / n**2 / spec.slots_own, n * spec.slots_own - 0.5) for n in range(1, 10))
+        quiet = (mine["ticks"] / FEW_TICKS, 0.0)  # the longer nobody has come, the less is expected
+        return Outlook((), (quiet, *guesses), 0.0, 0.0, service, miss, known=False)
     best = min(range(len(MEMORIES_S)), key=lambda n: mine["erred"][n])
     level = mine["levels"][best] if mine["jam"] <= 0 else max(mine["levels"][best], mine["levels"][0])
     series = tuple(max(0.0, level + error) for error in mine["errors"][best])
     peak = mine["peak"]
-    guesses = ((4.0, level + math.sqrt(level)), (2.0, 1.4 * level + 2), (1.0, 1.5 * peak + 4))
+    guesses = (
+        (4.0, level + math.sqrt(level)),
+        (2.0, 1.4 * level + 2),
+        (BURST_TICKS, max(1.5 * peak + 4, BURST * spec.slots_own)),
+    )
     few = 1 / (1 + mine["ticks"] / FEW_TICKS)
     return Outlook(
         series,

@@ -14,6 +14,8 @@ DEFAULT_TICK_S = 10.0
 DEFAULT_COLD_S = {"own": 40.0, "cloud": 120.0}
 DEFAULT_WAIT_S = 5.0
 UNBOUNDED = 10**6
+MOST = 1e6
+"""No count or wait is larger; what says so is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def _count(value: Any) -> float:
         return float(len(value))
     if not isinstance(value, int | float) or not math.isfinite(value):
         return 0.0
-    return max(0.0, float(value))
+    return min(MOST, max(0.0, float(value)))
 
 
 def _number(mapping: Any, key: str, default: float) -> float:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from serve_app.policies.fleet_load import Outlook
 from serve_app.policies.fleet_obs import Seen, Spec, World
 
-HOLD_S = 300.0
+HOLD_S = 150.0
 """An instance is expected to stay so long; starting it has to pay off in that time."""
 
 MOVE_S = 600.0
 """Draining before a move, and the risk that it has to be undone, as seconds of an instance."""
+
+MOST_TRIED = 100
+"""Fleets of more instances are planned in steps of several."""
 
 STEPS = (0.0, 0.25, 0.5, 1.0)
 
@@ -52,9 +55,10 @@ def _options(world: World, name: str, outlook: Outlook, step: float) -> _Options
     have = seen.have(1) + seen.have(2)
     start = price * (1 + spec.cold_cloud / HOLD_S)
     options = _Options([], [])
-    for own in range(min(world.own_gpus, math.ceil(most / spec.slots_own) + 1) + 1):
+    stride = math.ceil((top + 1) / MOST_TRIED)
+    for own in range(min(world.own_gpus, math.ceil(most / spec.slots_own) + 1, MOST_TRIED) + 1):
         best, best_cloud = math.inf, 0
-        for cloud in range(top + 1):
+        for cloud in range(0, top + stride, stride):
             slots = own * spec.slots_own + cloud * spec.slots_cloud
             cost = min(cloud, have) * price + max(0, cloud - have) * start + misses(slots)
             if cost < best:
@@ -115,6 +119,7 @@ def _queue(series: tuple[float, ...], slots: int, wait: float, tick_s: float) ->
 
 def _share(options: dict[str, _Options], own_gpus: int) -> Plan:
     """Divide the own GPUs by dynamic programming over the engines."""
+    own_gpus = min(own_gpus, sum(len(option.cost) - 1 for option in options.values()))
     best, choices = [0.0] * (own_gpus + 1), []
     for option in options.values():
         row, choice = [], []

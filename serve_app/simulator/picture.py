@@ -8,8 +8,8 @@ from serve_app.simulator.run import POOLS, Outcome, Sample
 WIDTH, HEIGHT, LEFT, TOP, GAP = 1000, 150, 60, 40, 46
 COLOURS = {"own": "#2f7d4f", "spot": "#4a7fc1", "od": "#d9822b"}
 NAMES = {"own": "own GPUs", "spot": "spot", "od": "on demand"}
-POINTS = 720
-"""A day is drawn with two points a minute at most."""
+POINTS = 360
+"""A day is drawn with a point every four minutes."""
 
 
 def timeline(outcome: Outcome, title: str) -> str:

@@ -32,7 +32,8 @@ def by_router(router: Router, engines: Mapping[str, object]) -> Callable[[Mappin
 def _engine(router: Router, health: Mapping[str, object], wishes: Mapping[str, str], tokens: int) -> str:
     tier = wishes["tier"].upper()
     priority = Priority[tier] if tier in Priority.__members__ else Priority.STANDARD
-    wish = Wish(wishes["model"] or "auto", *(wishes[key] or None for key in ("zone", "task", "locale")))
+    zone, task, locale = (wishes[key] or None for key in ("zone", "task", "locale"))
+    wish = Wish(wishes["model"] or "auto", zone, task, locale)
     text = Message("user", "x" * (tokens * CHARS_PER_TOKEN))
     job = Job("row", Kind.CHAT, Chat((text,)), Caller(tier=priority), wish=wish, constraints=Constraints(priority))
     try:
