@@ -11,7 +11,6 @@ from typing import Any
 from serve_app.policies.fleet_obs import Seen, Spec
 
 FORGET_SERVICE_S = 900.0
-FORGET_PEAK_S = 43200.0
 FORGET_WHILE_LATE_S = 90.0
 """While requests are late, what they take now counts: it may be why."""
 
@@ -26,17 +25,22 @@ MEMORIES_S = (45.0, 180.0, 900.0)
 
 ERRORS_S = 1800.0
 RING = 240
-SETTLED_TICKS = 15
-FEW_TICKS = 20
-BURST, BURST_TICKS = 2.5, 2.0
-"""An engine of which little is known may burst to so many own instances, for so many ticks of those that are expected."""
+"""So many errors of each forecast are kept: what happened within 40 minutes may happen again."""
 
+SETTLED_TICKS = 15
 """A forecast from less is no forecast, and how it erred says nothing."""
 
-AFTER_GAP_S = 600.0
-SHORTEST_S = 0.1
+FEW_TICKS = 20
+"""Guesses count for less, the more is known: half after so many ticks."""
+
+BURST, BURST_TICKS = 2.5, 2.0
+"""An engine of which little is known may burst to so many own instances, as if it had for so many ticks."""
+
+FORGET_PEAK_S = 43200.0
+AFTER_GAP_S, SHORTEST_S = 600.0, 0.1
 RECENT_S = 1200.0
 PLAN_AHEAD_S, AT_LEAST_AHEAD_S = 7200.0, 900.0
+"""The misses of the past are made good within as long as has passed, between these two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Outlook:
 def observe(mine: dict[str, Any], t: float, seen: Seen, spec: Spec, tick_s: float) -> None:
     """Bring an engine's memory up to `t`."""
     dt = t - mine.get("t", t - tick_s)
-    if "t" not in mine or not -AFTER_GAP_S < dt < AFTER_GAP_S:
+    if "t" not in mine or abs(dt) > max(AFTER_GAP_S, 5 * tick_s):
         _begin(mine, spec)
         dt = tick_s
     if dt < SHORTEST_S:
