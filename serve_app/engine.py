@@ -38,6 +38,11 @@ class Engine(ABC):
     may_need: ClassVar[Mapping[str, Kind]] = {}
     """The same for engines that it can do without; a profile names them or leaves them out."""
 
+    @classmethod
+    def whereabouts(cls, options: EngineOptions) -> tuple[str, str] | None:  # noqa: ARG003 - for those who override it
+        """Pool and region to which an engine passes on what it is sent; None if it answers by itself."""
+        return None
+
     def __init__(self, options: EngineOptions, handlers: Mapping[str, Handler] | None = None, slots: int = 1) -> None:
         self.options = options
         self.handlers = handlers or {}

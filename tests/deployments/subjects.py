@@ -34,6 +34,7 @@ from serve_app.types import (
     Sampling,
     Speech,
 )
+from tests.remote.upstream import in_background
 from tests.tts.tiny import tiny_vits
 from tools.dancer.invariance import Take
 from tools.dancer.picture import still
@@ -44,6 +45,8 @@ NANO = "models/nano-tutor"
 LISTED: dict[str, dict[str, Any]] = {
     "deployments.llm:CTranslate2": {"path": NANO},
     "deployments.fake:Scripted": {"delay_s": 0.01, "tokens": 20},
+    "deployments.remote:Remote": {"base_url": in_background(), "model": "steady"},
+    "deployments.remote:RemoteChat": {"base_url": in_background(), "model": "steady"},
     "deployments.embeddings:Encoder": {"path": "models/all-minilm-l6-v2"},
     "deployments.rag:Retriever": {},
     "deployments.motion:MediaPipePose": {},
