@@ -1,7 +1,8 @@
 """Trains the tutor on generated questions: `python -m tools.nano_tutor.train --minutes 90 --run /tmp/nano-tutor/run`.
 
 Muon on the hidden matrices, AdamW on the rest; the learning rate warms up, stays, and falls to zero over the last part
-of the time given. A run continues from its checkpoint, also with more minutes than it was started with.
+of the time given. Time is computing time, so a run that must wait for other programs loses none of its schedule. A run
+continues from its checkpoint, also with more minutes than it was started with.
 
 `--from models/nano-tutor --peak 0.7` starts a new run from a finished artefact: its weights and its tokenizer, fresh
 optimizers, a lower rate.
@@ -247,12 +248,12 @@ def train(run: Run, packer: Packer, cells: Cells, options: argparse.Namespace) -
     total_s, last_eval, last_save = options.minutes * 60, run.seconds, run.seconds
     losses: list[float] = []
     stop = StopRequest()
-    clock = time.monotonic()
+    clock = time.process_time()
     while run.seconds < total_s and not stop.requested:
         factor = options.peak * rate(run.step, run.seconds, total_s, options.decay_share)
         losses.append(train_step(run, tensors(packer.batch()), factor))
-        now = time.monotonic()
-        run.seconds, clock = run.seconds + now - clock, now
+        now = time.process_time()
+        run.seconds, clock = run.seconds + (now - clock) / options.threads, now
         if run.step % LOG_EVERY_STEPS == 0:
             loss = sum(losses) / len(losses)
             print(f"step {run.step} {run.seconds:.0f}s {run.tokens / 1e6:.2f}M tokens loss {loss:.4f}", flush=True)
@@ -294,7 +295,7 @@ def load_tokenizers(folder: Path) -> tuple[Tokenizer, Tokenizer]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("/tmp/nano-tutor/run"), help="tokenizer and checkpoint")
-    parser.add_argument("--minutes", type=float, default=90, help="training time in all, earlier parts included")
+    parser.add_argument("--minutes", type=float, default=90, help="computing time per thread, earlier parts included")
     parser.add_argument("--decay-share", type=float, default=0.85, help="last share of the time: the rate falls")
     parser.add_argument("--from", dest="start", type=Path, metavar="ARTEFACT", help="begin with these weights")
     parser.add_argument("--peak", type=float, default=1.0, help="factor on all learning rates")
