@@ -36,6 +36,7 @@ from serve_app.types import (
 
 HANGUL = range(0xAC00, 0xD7A4)
 LONGEST_QUESTION = 2_000  # characters
+HELD_S, HELD_EVERY_S = 2.0, 0.1
 ASKED = {
     "ko": "질문: {question}\n측정 결과: {report}\n{notes}\n측정 결과에만 근거해 고칠 점을 짧게 답해 주세요.",
     "en": "Question: {question}\nMeasured: {report}\n{notes}\nSay briefly what to improve, from the measurements only.",
@@ -93,13 +94,23 @@ class Coach(Engine):
         yield Done(Usage())
 
     async def _measured(self, job: Job, moved: Media, reference: Media | Landmarks | None, language: str) -> _Measured:
-        if reference:
-            dance = Dance(moved, reference, language=language)
-        else:
-            itself = Landmarks((await self._artifacts("pose", job, Pose(moved)))["landmarks"])
-            dance = Dance(itself, itself, mirror="yes", language=language)
+        sides: tuple[Media | Landmarks, Media | Landmarks] = (moved, reference or moved)
+        if job.payload.video is None:  # type: ignore[attr-defined]
+            sides = await asyncio.gather(*(self._held(job, side) for side in sides))  # type: ignore[assignment]
+        elif reference is None:
+            sides = (await self._posed(job, moved),) * 2
+        dance = Dance(*sides, mirror="auto" if reference else "yes", language=language)
         found = await self._artifacts("compare", job, dance)
         return _Measured(json.loads(found["analysis"]), found["heatmap"])
+
+    async def _posed(self, job: Job, moved: Media | Landmarks) -> Landmarks:
+        if isinstance(moved, Landmarks):
+            return moved
+        return Landmarks((await self._artifacts("pose", job, Pose(moved)))["landmarks"])
+
+    async def _held(self, job: Job, moved: Media | Landmarks) -> Landmarks:
+        """A movement; a pose in a picture as one that is held, which can be compared like any other."""
+        return await asyncio.to_thread(_held, await self._posed(job, moved))
 
     async def _artifacts(self, role: str, job: Job, payload: Payload) -> dict[str, bytes]:
         """Everything that an engine answers to a payload, by name."""
@@ -146,6 +157,19 @@ class Coach(Engine):
         question = job.payload.text
         text = ASKED[language].format(question=question, report=motion["report"], notes=notes)
         return Chat((Message("user", text),), sampling)
+
+
+def _held(posed: Landmarks) -> Landmarks:
+    import numpy as np
+
+    from deployments.movement import recording
+
+    found = recording.read(posed.data)
+    if found.frames != 1:
+        return posed
+    times = np.arange(0, HELD_S, HELD_EVERY_S).astype(np.float32)
+    points, world = (np.repeat(array, len(times), axis=0) for array in (found.points, found.world))
+    return Landmarks(recording.write(recording.Recording(times, points, world, found.aspect)))
 
 
 def _checked(payload: Coaching) -> Media:

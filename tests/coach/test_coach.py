@@ -16,8 +16,12 @@ from serve_app.types import Artifact, Chat, Coaching, Delta, Done, Event, Handle
 from tools.dancer.invariance import Take
 
 QUESTION = "이 춤 동작의 문제점 설명해줘"
-GOOD, BAD, NOBODY = (Media(name, name, 1) for name in ("good", "bad", "nobody"))
-TAKES = {"good": Take(), "bad": Take(errors={"left_elbow": 40, "right_knee": 20})}
+GOOD, BAD, STILL, NOBODY = (Media(name, name, 1) for name in ("good", "bad", "still", "nobody"))
+TAKES = {
+    "good": Take(),
+    "bad": Take(errors={"left_elbow": 40, "right_knee": 20}),
+    "still": Take(fps=1, duration_s=1),
+}
 
 
 class House:
@@ -95,6 +99,13 @@ async def test_without_a_reference_left_is_compared_with_right(house: House) -> 
     _, found = await answer(house.coach(), Coaching(QUESTION, video=BAD))
     motion = json.loads(found["motion"])
     assert (motion["compared_with"], motion["mirrored"]) == ("mirror", True)
+
+
+async def test_a_pose_in_a_picture_is_compared_as_one_that_is_held(house: House) -> None:
+    _, found = await answer(house.coach(), Coaching(QUESTION, image=STILL, reference=GOOD))
+    assert json.loads(found["motion"])["compared_with"] == "reference"
+    _, found = await answer(house.coach(), Coaching(QUESTION, image=STILL))
+    assert json.loads(found["motion"])["compared_with"] == "mirror"
 
 
 async def test_a_larger_model_gets_the_question_and_the_measurements(house: House) -> None:

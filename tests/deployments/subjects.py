@@ -17,6 +17,7 @@ from deployments.movement import recording
 from serve_app.engine import Engine
 from serve_app.types import (
     Chat,
+    Coaching,
     Completion,
     Dance,
     Documents,
@@ -51,12 +52,14 @@ LISTED: dict[str, dict[str, Any]] = {
     "deployments.rag:Retriever": {},
     "deployments.motion:MediaPipePose": {},
     "deployments.dance:Compare": {},
+    "deployments.coach:Coach": {"tells": "report"},
     "deployments.tts:Vits": {"paths": {"en": "models/none"}, "device": "cpu"},
 }
 NEEDED = {
     Kind.CHAT: "deployments.llm:CTranslate2",
     Kind.EMBEDDING: "deployments.embeddings:Encoder",
     Kind.POSE: "deployments.motion:MediaPipePose",
+    Kind.DANCE: "deployments.dance:Compare",
 }
 """Who stands in for an engine that another one needs, by what it is needed for."""
 TEXT = frozenset({Kind.CHAT, Kind.COMPLETION})
@@ -110,6 +113,7 @@ def example(kind: Kind, text: str = "2 + 3 = ?", **sampling: Any) -> Job:
         Kind.SPEECH: Speech(text),
         Kind.POSE: Pose(picture()),
         Kind.DANCE: Dance(movement(), movement()),
+        Kind.COACHING: Coaching(text, image=picture()),
     }
     return Job("job", kind, payloads[kind])
 

@@ -122,6 +122,9 @@ async def test_runs_at_the_same_time_do_not_mix(writer: Engine) -> None:
 async def test_closing_frees_the_slots(engine: Engine, events_first: int) -> None:
     """All slots are taken many times over by abandoned runs; the next run must not wait for them."""
     for kind in engine.kinds:
+        started = time.perf_counter()
+        await anext(engine.run(example(kind, max_tokens=1)))
+        alone_s = time.perf_counter() - started
         runs = [engine.run(example(kind, temperature=50.0, seed=1, n=4)) for _ in range(8)]
         for run in runs:
             for _ in range(events_first):
@@ -129,11 +132,14 @@ async def test_closing_frees_the_slots(engine: Engine, events_first: int) -> Non
             await run.aclose()
         closed = time.perf_counter()
         await anext(engine.run(example(kind, max_tokens=1)))
-        assert time.perf_counter() - closed < SLOT_FREE_S
+        assert time.perf_counter() - closed < SLOT_FREE_S + alone_s
 
 
 async def test_cancelling_the_task_frees_the_slots(engine: Engine) -> None:
     for kind in engine.kinds:
+        started = time.perf_counter()
+        await collect(engine, example(kind, max_tokens=1))
+        alone_s = time.perf_counter() - started
         for after_s in (0.0, 0.001, 0.005, 0.05):
             job = example(kind, temperature=50.0, seed=1)
             tasks = [asyncio.create_task(collect(engine, job)) for _ in range(8)]
@@ -143,7 +149,7 @@ async def test_cancelling_the_task_frees_the_slots(engine: Engine) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
             cancelled = time.perf_counter()
             await collect(engine, example(kind, max_tokens=1))
-            assert time.perf_counter() - cancelled < SLOT_FREE_S
+            assert time.perf_counter() - cancelled < SLOT_FREE_S + alone_s
 
 
 async def test_bad_input_is_refused_before_the_first_event(engine: Engine) -> None:
