@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help run demo test test-faults lint bench bench-overhead bench-overload lock limits proto nano-tutor nano-tutor-eval clean
+.PHONY: help run demo test test-faults lint bench bench-overhead bench-overload bench-fleet lock limits proto nano-tutor nano-tutor-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -32,6 +32,9 @@ bench-overhead: $(VENV)/.test  ## the whole path against LiteLLM's proxy and a p
 
 bench-overload: $(VENV)/.test  ## ten times the load that an engine can carry, with some premium requests in it
 	@$(BIN)/python -m benchmarks.overload --save $(ARGS)
+
+bench-fleet: $(VENV)/.test  ## the fleet policy and others on traces: make bench-fleet TRACES="day.csv.gz hour.csv"
+	@$(BIN)/python -m benchmarks.fleet $(TRACES) --own 3 6 --spot 1 2 none --save $(ARGS)
 
 nano-tutor-eval: $(VENV)/.run  ## evaluate the nano tutor: greedy, int8, every cell of its card
 	@$(BIN)/python -m tools.nano_tutor.evaluate $(ARGS)

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_costs,
         _add_models,
         _add_quantize,
+        _add_simulate,
     ):
         add(commands)
     return parser
@@ -197,6 +198,20 @@ def _status(options: argparse.Namespace) -> int:
     for process in state.get("processes", []):
         print(f"  {process['name']:<34} {process['pss_mb']:>8.1f} MB")
     return 0 if state["status"] == "ready" else 1
+
+
+def _add_simulate(commands: Any) -> None:
+    from serve_app.commands.simulate import add_options
+
+    add_options(_command(commands, "simulate", _simulate, "replay a trace through the fleet policy, or a scenario"))
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from serve_app.commands.simulate import run
+
+    result = run(options)
+    _print_json(result) if options.json else print(result)
+    return 0
 
 
 def _add_costs(commands: Any) -> None:
