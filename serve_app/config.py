@@ -86,7 +86,26 @@ class EngineEntry(Strict):
 
     @property
     def node_class(self) -> str:
-        return self.placement[0].get("pool", ON_PREM) if self.placement else ON_PREM
+        """Where its answers are made: the pool of its nodes, unless it passes on what it is sent."""
+        away = self._away()
+        return away[0] if away else self._pool(self.placement[0] if self.placement else {})
+
+    @property
+    def region(self) -> str:
+        away = self._away()
+        return away[1] if away else next((labels["region"] for labels in self.placement if "region" in labels), "")
+
+    def pools(self) -> frozenset[str]:
+        """Every pool that a prompt may get to through this engine alone."""
+        away = self._away()
+        return frozenset([*map(self._pool, self.placement or [{}]), *([away[0]] if away else [])])
+
+    def _away(self) -> tuple[str, str] | None:
+        return self.engine_class().whereabouts(self.engine_options())
+
+    @staticmethod
+    def _pool(labels: dict[str, str]) -> str:
+        return labels.get("pool", ON_PREM)
 
     @property
     def most_replicas(self) -> int:
@@ -173,6 +192,8 @@ class Settings(Strict):
                 engine=engine_name,
                 kinds=engine.engine_class().kinds,
                 node_class=engine.node_class,
+                pools=engine.pools().union(*(self.engines[o].pools() for o in self._called_by(engine_name))),
+                region=engine.region,
                 **entry.model_dump(exclude={"price"}),
             )
             for engine_name, engine in self.engines.items()
@@ -202,7 +223,7 @@ class Settings(Strict):
     def router(self) -> Router:
         versions = self.versions()
         first = {name: next(iter(family.values())) for name, family in versions.items()}
-        return Router(self.routing, first, self.templates, versions)
+        return Router(self.routing, first, self.templates, versions, self.tariff())
 
 
 class Application(Strict):

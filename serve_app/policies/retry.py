@@ -2,14 +2,15 @@
 
 A retry helps against a single fault and makes a general one worse. So retries are at most a tenth of the requests of
 the last ten seconds (Google's SRE book, chapter 22, advises the same share), and an engine that keeps failing goes to
-the end of every list until one request a second finds it well again.
+the end of every list until one request a second finds it well again. So does one that has turned a request away, for as
+long as it said; what follows goes elsewhere at once, and takes nothing out of the budget.
 """
 
 from collections import Counter
 from collections.abc import Callable
 
-from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
-from serve_app.types import Kind
+from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Refused, Unavailable
+from serve_app.types import Kind, Priority
 
 ATTEMPTS = 3
 WINDOW_S = 10
@@ -22,7 +23,11 @@ FAILED_SHARE = 0.5
 OUTCOMES_TO_JUDGE = 10
 PROBE_S = 1.0
 
-REPEATABLE = frozenset({Kind.CHAT, Kind.COMPLETION})
+BACKOFF_S = 0.05
+BACKOFF_AT_MOST_S = 1.0
+"""Also how long a rest may be that is waited out, if nobody else can answer."""
+
+REPEATABLE = frozenset({Kind.CHAT, Kind.COMPLETION, Kind.EMBEDDING})
 """Kinds of job that leave nothing behind in their engine, so that a lost run can be repeated."""
 
 Clock = Callable[[], float]
@@ -30,7 +35,13 @@ Clock = Callable[[], float]
 
 def may_retry(kind: Kind, error: MegaCityError) -> bool:
     """Whether a run that has failed before its first event may go to an engine again."""
-    return isinstance(error, QueueFull) or (kind in REPEATABLE and isinstance(error, Unavailable | EngineFailed))
+    nothing_ran = isinstance(error, QueueFull | Refused)
+    return nothing_ran or (kind in REPEATABLE and isinstance(error, Unavailable | EngineFailed))
+
+
+def backoff_s(attempts: int, luck: float) -> float:
+    """How long to wait before the same engine is asked again: exponential, with full jitter; `luck` is from 0 to 1."""
+    return luck * min(BACKOFF_AT_MOST_S, BACKOFF_S * 2.0 ** (attempts - 1))
 
 
 class Window:
@@ -69,6 +80,22 @@ class Budget:
             return False
         self._window.add("retry")
         return True
+
+
+class Rest:
+    """Until when an engine that has turned requests away is left alone by others of that class or a lower one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: dict[Priority, float] = {}
+
+    def refused(self, error: MegaCityError, priority: Priority) -> None:
+        if isinstance(error, QueueFull | Refused):
+            self._until[priority] = self._clock() + (error.retry_after_s or 0)
+
+    def left_s(self, priority: Priority) -> float:
+        """Seconds until a request of this class may find it otherwise; 0 or less if it may now."""
+        return max((until for of, until in self._until.items() if of <= priority), default=0.0) - self._clock()
 
 
 class Breaker:

@@ -6,7 +6,7 @@ it out (`_able`), and what is awake goes first (`_by_health`).
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from typing import Literal, cast
 
 from serve_app.errors import BadRequest, Forbidden, MegaCityError, ModelNotFound, Unavailable
 from serve_app.policies.language import Language, identify
+from serve_app.policies.pricing import Tariff
 from serve_app.policies.prompting import NO_TEMPLATE, Instruction, Templates, estimate_tokens
 from serve_app.policies.rules import Facts, matcher, picks
 from serve_app.policies.tables import RoutingTables
@@ -47,6 +48,12 @@ class Model:
     capabilities: frozenset[str] = frozenset()
     stand_in: str | None = None
     owned_by: str = "megacity"
+    pools: frozenset[str] = frozenset()
+    """Every pool that a prompt may get to; empty: that of the node class."""
+    region: str = ""
+
+    def stays_in(self, pools: frozenset[str]) -> bool:
+        return (self.pools or {self.node_class}) <= pools
 
 
 Catalogue = Mapping[str, Model]
@@ -74,12 +81,18 @@ class Router:
     """Raises `ValueError` for tables that name what the catalogue or the templates don't have."""
 
     def __init__(
-        self, tables: RoutingTables, catalogue: Catalogue, templates: Templates, versions: Versions | None = None
+        self,
+        tables: RoutingTables,
+        catalogue: Catalogue,
+        templates: Templates,
+        versions: Versions | None = None,
+        tariff: Tariff | None = None,
     ) -> None:
         self.tables = tables
         self.catalogue = catalogue
         self.versions = versions or {name: {model.version: model} for name, model in catalogue.items()}
         self.templates = templates
+        self.tariff = tariff or Tariff()
         self._models = {name.casefold(): name for name in catalogue}
         self._zones = {name.casefold(): name for name in tables.zones}
         self._tasks = {name.casefold(): name for name in tables.tasks}
@@ -105,8 +118,8 @@ class Router:
         """
         facts = self._facts(job)
         instruction = self._instruction(job, facts)
-        ranked = [self._versioned(choice, job, switches) for choice in self._ranked(facts, job.kind)]
-        able = _able(job, ranked[:1] if facts.model else ranked, instruction)
+        ranked = [self._versioned(choice, job, switches) for choice in self._ranked(facts, job)]
+        able = _able(job, ranked[:1] if facts.model else ranked, instruction, self._pools(facts, job))
         ordered = _waited_for(able[0], health) if facts.model else _by_health(able, health)
         return tuple(_candidate(choice, ordered, job, instruction, facts.zone) for choice in ordered)
 
@@ -158,6 +171,18 @@ class Router:
         domains = (".".join(labels[i:]) for i in range(len(labels)))
         return next((self._hosts[domain] for domain in domains if domain in self._hosts), None)
 
+    def _pools(self, facts: Facts, job: Job) -> frozenset[str] | None:
+        """The pools that the request may get to, by every rule together; None if there is no rule.
+
+        A key that is for some zones only, and does not say for which it asks, keeps the rules of all of them.
+        """
+        zones = [facts.zone] if facts.zone else [self._zones.get(zone.casefold()) for zone in job.caller.zones]
+        rules = [self.tables.stays, job.caller.pools, job.constraints.pools]
+        rules += [self.tables.zones[zone].stays for zone in zones if zone]
+        rules += [self.tables.tasks[facts.task].stays] if facts.task else []
+        kept = [frozenset(rule) for rule in rules if rule]
+        return frozenset.intersection(*kept) if kept else None
+
     def _instruction(self, job: Job, facts: Facts) -> Instruction | None:
         """The template that the caller asks for, or the task's, or the zone's; a bare completion has none."""
         wish, language = job.wish.template, None
@@ -172,16 +197,28 @@ class Router:
             return None
         return self.templates.instruction(name, language or facts.language)
 
-    def _ranked(self, facts: Facts, kind: Kind) -> list[_Choice]:
+    def _ranked(self, facts: Facts, job: Job) -> list[_Choice]:
         """What the rules say, then everything else that is there, every model once. The rules are about language
         models; of any other kind whatever answers it is in the running, in the profile's order."""
+        kind = job.kind
         if kind not in TEXT and not facts.model:
             return [_Choice(model, (f"kind {kind}",)) for model in self.catalogue.values() if kind in model.kinds]
         ruled = ((self._resolve(pick.model), pick.reason) for pick in picks(facts, self.tables))
         first: dict[str, str] = {}
-        for name, reason in chain(ruled, ((name, "fallback") for name in self.catalogue)):
+        for name, reason in chain(ruled, self._fallbacks(job)):
             first.setdefault(name, reason)
         return [_Choice(self.catalogue[name], (reason,)) for name, reason in first.items()]
+
+    def _fallbacks(self, job: Job) -> Iterator[tuple[str, str]]:
+        """Who else may answer, as the steps of the retreat say, and why."""
+        if not self.tables.retreat:
+            yield from ((name, "fallback") for name in self.catalogue)
+        for step in self.tables.retreat:
+            for model in self.catalogue.values():
+                price = self.tariff.prices.get((model.id, model.version))
+                cost = price.estimate(job.payload, None) if price and step.at_most_usd is not None else 0
+                if model.node_class == step.pool and step.takes(job.constraints.priority, cost):
+                    yield model.id, f"fallback pool={step.pool}"
 
     def _versioned(self, choice: _Choice, job: Job, switches: Switches) -> _Choice:
         """The choice with the version that is asked for (`model@version`), or else the one in force for the caller."""
@@ -207,6 +244,7 @@ class Router:
             if model.stand_in and model.stand_in not in self.catalogue:
                 raise ValueError(f"models.{model.id}.stand_in: no engine serves '{model.stand_in}'")
         self._check_names()
+        self._check_pools()
         self._check_aliases()
         self._check_templates()
         self._check_triggers()
@@ -226,6 +264,18 @@ class Router:
                 raise ValueError(
                     f"routing.zones.{name}.tasks.{unknown[0]}: no such task; tasks: {', '.join(tables.tasks)}"
                 )
+
+    def _check_pools(self) -> None:
+        stays = {"": self.tables.stays}
+        stays |= {f"zones.{name}.": zone.stays for name, zone in self.tables.zones.items()}
+        stays |= {f"tasks.{name}.": task.stays for name, task in self.tables.tasks.items()}
+        for key, pools in stays.items():
+            if pools and not any(model.stays_in(frozenset(pools)) for model in self.catalogue.values()):
+                raise ValueError(f"routing.{key}stays: no model stays in {', '.join(pools)} in every case")
+        known = {model.node_class for model in self.catalogue.values()}
+        for step in self.tables.retreat:
+            if step.pool not in known:
+                raise ValueError(f"routing.retreat: no model is in the pool '{step.pool}'; pools: {', '.join(known)}")
 
     def _check_aliases(self) -> None:
         for alias, target in self.tables.aliases.items():
@@ -267,18 +317,21 @@ def _language_of(locale: str | None) -> Language | None:
     return cast(Language, code.group()) if code.group() in ("ko", "en", "ja", "zh") else "other"
 
 
-def _able(job: Job, ranked: list[_Choice], instruction: Instruction | None) -> list[_Choice]:
+def _able(
+    job: Job, ranked: list[_Choice], instruction: Instruction | None, pools: frozenset[str] | None
+) -> list[_Choice]:
     """The choices that can do the job, those that surely have room for it first.
 
     `max_tokens` is an upper bound that stock clients set high, so it orders the choices and rules none out.
     """
     at_most, room = _tokens(job, instruction), job.payload.sampling.max_tokens or 1
     at_least = at_most // ESTIMATE_AT_MOST_TIMES
-    wish, pools = job.wish, job.constraints.pools
+    wish, regions = job.wish, job.constraints.regions
     filters: tuple[tuple[str, Callable[[Model], bool], Callable[[list[_Choice]], MegaCityError]], ...] = (
         ("kind", lambda m: job.kind in m.kinds, lambda c: _no_kind(job, c)),
         ("features", lambda m: wish.needs <= m.capabilities, lambda c: _no_feature(job, c)),
-        ("pool", lambda m: not pools or m.node_class in pools, lambda _: _no_pool(job)),
+        ("pool", lambda m: pools is None or m.stays_in(pools), lambda _: _no_pool(pools)),
+        ("region", lambda m: not regions or m.region in ("", *regions), lambda _: _no_pool(regions)),
         ("context", lambda m: at_least < m.context_tokens, lambda c: _no_room(job, c, at_most)),
     )
     able, notes = ranked, []
@@ -318,8 +371,9 @@ def _no_feature(job: Job, choices: list[_Choice]) -> MegaCityError:
     return BadRequest(f"{who} {features}{together}. Leave it out or choose another model.", code="unsupported_feature")
 
 
-def _no_pool(job: Job) -> MegaCityError:
-    return BadRequest(f"Nothing that can answer this runs in the allowed pools: {', '.join(job.constraints.pools)}.")
+def _no_pool(allowed: Iterable[str] | None) -> MegaCityError:
+    where = ", ".join(sorted(allowed or ())) or "no pool that all of its rules allow"
+    return BadRequest(f"Nothing that can answer this stays where it has to: {where}.", code="nowhere_allowed")
 
 
 def _no_room(job: Job, choices: list[_Choice], tokens: int) -> MegaCityError:

@@ -5,7 +5,10 @@ Wherever a table says `model` it may name a model of the catalogue or an alias o
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import ClassVar, Literal
+
+from serve_app.types import Priority
 
 RuleName = Literal["model", "zone_task", "task", "zone", "domain", "keyword", "length", "language", "default"]
 
@@ -24,7 +27,10 @@ PRECEDENCE: tuple[RuleName, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """One of the platform's sites. `tasks` are those that the zone's own model was made for."""
+    """One of the platform's sites. `tasks` are those that the zone's own model was made for.
+
+    With `stays`, its requests are answered in these pools and never elsewhere.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -32,17 +38,20 @@ class Zone:
     hosts: tuple[str, ...] = ()
     tasks: Mapping[str, str] = field(default_factory=dict)
     template: str | None = None
+    stays: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The model for a task; `premium` is the one for callers of the premium tier (the plan's "pro")."""
+    """The model for a task; `premium` is the one for callers of the premium tier (the plan's "pro"). `stays`: see
+    `Zone`."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     model: str
     premium: str | None = None
     template: str | None = None
+    stays: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +76,31 @@ class Length:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A pool to fall back on: for requests of these priorities (none: all), and up to this estimated cost of one."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    pool: str
+    tiers: tuple[Literal["premium", "standard", "batch"], ...] = ()
+    at_most_usd: Decimal | None = None
+
+    def takes(self, priority: Priority, nano_usd: int) -> bool:
+        dear = self.at_most_usd is not None and nano_usd > self.at_most_usd * 10**9
+        return not dear and (not self.tiers or priority.name.lower() in self.tiers)
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingTables:
     """Everything that the rules look things up in.
 
     `order` is their precedence, and a rule that is not in it does not apply; what the caller asks for by name comes
     first in any order. Ours goes from what was said about this one request to what is guessed from its text: the zone's
     own specialist for the stated task, the stated task, the site it came from, then the text itself.
+
+    `retreat` says where a request goes that nobody of those can take, pool by pool. A pool that is not in it is used
+    only if a rule or the caller names one of its models. Without it every model stands in for every other. `stays` is
+    as in `Zone`, for all requests.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -86,6 +114,8 @@ class RoutingTables:
     keywords: Mapping[str, Trigger] = field(default_factory=dict)
     length: Length | None = None
     languages: Mapping[str, str] = field(default_factory=dict)
+    stays: tuple[str, ...] = ()
+    retreat: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.order or self.order[0] != "model":

@@ -7,15 +7,16 @@ attempt's first event, and names the engine that answers. Afterwards a failure i
 
 import asyncio
 import contextlib
+import random
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from serve_app import metrics
-from serve_app.errors import DeadlineExceeded, EngineFailed, MegaCityError, QueueFull, Unavailable
-from serve_app.policies.retry import ATTEMPTS, Breaker, Budget, Clock, may_retry
+from serve_app.errors import DeadlineExceeded, EngineFailed, MegaCityError, QueueFull, Refused, Unavailable
+from serve_app.policies.retry import ATTEMPTS, BACKOFF_AT_MOST_S, Breaker, Budget, Clock, Rest, backoff_s, may_retry
 from serve_app.policies.routing import Health
-from serve_app.types import Candidate, Decision, Done, Event, Handler, Job, Routed
+from serve_app.types import Candidate, Decision, Done, Event, Handler, Job, Priority, Routed
 
 SILENT_S = 5.0
 """A deadline that passes after less silence than this was too short; after more, the engine is taken to hang."""
@@ -26,12 +27,14 @@ def dispatch(
     health: Callable[[], Mapping[str, Health]],
     wake: Callable[[str], None],
     clock: Clock = time.monotonic,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Handler:
     """The handler that sends each job to the best candidate whose engine answers.
 
-    `wake(engine)` has a sleeping engine started and waits for nothing.
+    `wake(engine)` has a sleeping engine started and waits for nothing; `pause(s)` waits before the same engine is asked
+    again.
     """
-    return _Dispatch(engines, health, wake, clock).run
+    return _Dispatch(engines, health, wake, clock, pause).run
 
 
 class _Dispatch:
@@ -41,22 +44,25 @@ class _Dispatch:
         health: Callable[[], Mapping[str, Health]],
         wake: Callable[[str], None],
         clock: Clock,
+        pause: Callable[[float], Awaitable[None]],
     ) -> None:
         self._engines = engines
         self._health = health
         self._wake = wake
         self._clock = clock
+        self._pause = pause
         self._budget = Budget(clock)
         self._breakers = {name: Breaker(clock) for name in engines}
+        self._rests = {name: Rest(clock) for name in engines}
 
     async def run(self, job: Job) -> AsyncGenerator[Event]:
         self._budget.request()
         if sleeper := job.plan[0].wakes:
             self._wake(sleeper)
-        candidate: Candidate | None = self._ordered(job.plan)[0]
+        candidate = self._ordered(job)[0]
         tried: list[Candidate] = []
         notes: list[str] = []
-        while candidate:
+        while True:
             tried.append(candidate)
             begun = False
             try:
@@ -68,12 +74,15 @@ class _Dispatch:
                         yield event
                 return
             except MegaCityError as error:
+                self._rests[candidate.decision.engine].refused(error, job.constraints.priority)
                 shown = begun and not job.wish.whole
                 following = None if shown else self._following(job, tried, error)
                 if following is None:
                     raise
                 notes.append(f"{candidate.decision.engine} failed: {type(error).code}")
-                candidate = following
+                candidate, wait_s = following
+            if wait_s:
+                await self._pause(wait_s)
 
     async def _attempt(self, candidate: Candidate, job: Job) -> AsyncGenerator[Event]:
         """One run of one engine, which ends with its `Done` or an error and leaves its mark on the breaker."""
@@ -91,31 +100,48 @@ class _Dispatch:
         finally:
             attempt.end()
 
-    def _ordered(self, plan: tuple[Candidate, ...]) -> list[Candidate]:
-        """As planned, but with the engines that keep failing at the end."""
-        return sorted(plan, key=lambda candidate: self._breakers[candidate.decision.engine].shut)
+    def _ordered(self, job: Job) -> list[Candidate]:
+        """As planned, but with the engines that keep failing, or turn requests like this one away, at the end."""
+        return sorted(job.plan, key=lambda candidate: self._is_out(candidate.decision.engine, job.constraints.priority))
 
-    def _following(self, job: Job, tried: list[Candidate], error: MegaCityError) -> Candidate | None:
-        """Where to try next: an engine that is awake and has not been tried, or else the best one again.
+    def _is_out(self, engine: str, priority: Priority) -> bool:
+        return self._breakers[engine].shut or self._rests[engine].left_s(priority) > 0
+
+    def _following(self, job: Job, tried: list[Candidate], error: MegaCityError) -> tuple[Candidate, float] | None:
+        """Where to try next, and after how many seconds: an engine that is awake and has not been tried, or else the
+        best one again.
 
         Serve leaves out a replica that has died, so trying an engine again reaches another one, or waits for it.
         """
         if len(tried) >= ATTEMPTS or not may_retry(job.kind, error):
             return None
         engine = tried[-1].decision.engine
-        others = [candidate for candidate in self._ordered(job.plan) if self._is_fresh(candidate, tried)]
-        if not others and isinstance(error, QueueFull):
+        others = [(candidate, 0.0) for candidate in self._ordered(job) if self._is_fresh(candidate, tried, job)]
+        found = others[0] if others else self._again(job, tried, error)
+        if found is None:
             return None
         if not self._budget.spend():
             metrics.RETRIES_DENIED.labels(engine).inc()
             return None
         metrics.RETRIES.labels(engine, type(error).code).inc()
-        return others[0] if others else tried[0]
+        return found
 
-    def _is_fresh(self, candidate: Candidate, tried: list[Candidate]) -> bool:
+    def _again(self, job: Job, tried: list[Candidate], error: MegaCityError) -> tuple[Candidate, float] | None:
+        """A candidate that was tried before, if one is worth waiting for."""
+        if isinstance(error, QueueFull):
+            return None
+        rests = [self._rests[candidate.decision.engine].left_s(job.constraints.priority) for candidate in tried]
+        least = min(range(len(tried)), key=lambda at: max(rests[at], 0.0))
+        wait_s = max(rests[least], 0.0) + backoff_s(len(tried), random.random())
+        deadline = job.constraints.deadline
+        late = deadline is not None and time.time() + wait_s >= deadline
+        return None if late or rests[least] > BACKOFF_AT_MOST_S else (tried[least], wait_s)
+
+    def _is_fresh(self, candidate: Candidate, tried: list[Candidate], job: Job) -> bool:
         engine = candidate.decision.engine
         used = any(other.decision.engine == engine for other in tried)
-        return not used and not self._breakers[engine].shut and self._health().get(engine, "ready") == "ready"
+        out = self._is_out(engine, job.constraints.priority)
+        return not used and not out and self._health().get(engine, "ready") == "ready"
 
 
 class _Attempt:
@@ -145,7 +171,8 @@ class _Attempt:
     def fail(self, error: MegaCityError) -> None:
         self._outcome = type(error).code or "internal_error"
         silent = not self._begun and self._clock() - self._since >= SILENT_S
-        if isinstance(error, Unavailable | EngineFailed) or (isinstance(error, DeadlineExceeded) and silent):
+        broke = isinstance(error, Unavailable | EngineFailed) and not isinstance(error, Refused)
+        if broke or (isinstance(error, DeadlineExceeded) and silent):
             self._breaker.failed(self._since)
 
     def end(self) -> None:

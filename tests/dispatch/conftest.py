@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -71,27 +72,33 @@ class Bench:
     engines: dict[str, Scripted] = field(default_factory=lambda: {name: Scripted(name) for name in "abc"})
     health: dict[str, Health] = field(default_factory=dict)
     woken: list[str] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
     run: Handler = field(init=False)
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
     def __post_init__(self) -> None:
         handlers = {name: engine.run for name, engine in self.engines.items()}
-        self.run = dispatch(handlers, lambda: self.health, self.woken.append, self.clock)
+        self.run = dispatch(handlers, lambda: self.health, self.woken.append, self.clock, self.pause)
 
     @property
     def attempts(self) -> int:
         return sum(engine.runs for engine in self.engines.values())
 
-    async def ask(self, plan: str = "abc", deadline: float | None = None, wakes: str | None = None) -> list[Event]:
-        async with contextlib.aclosing(self.run(job(plan, deadline, wakes))) as events:
+    async def ask(
+        self, plan: str = "abc", deadline: float | None = None, wakes: str | None = None, **more: Any
+    ) -> list[Event]:
+        async with contextlib.aclosing(self.run(job(plan, deadline, wakes, **more))) as events:
             return [event async for event in events]
 
 
-def job(plan: str = "abc", deadline: float | None = None, wakes: str | None = None) -> Job:
+def job(plan: str = "abc", deadline: float | None = None, wakes: str | None = None, **more: Any) -> Job:
     candidates = tuple(
         Candidate(Decision(name, f"model-{name}", "1", "onprem", reasons=("default",)), wakes=wakes) for name in plan
     )
     chat = Chat((Message("user", "hello"),))
-    return Job("job-1", Kind.CHAT, chat, constraints=Constraints(deadline=deadline), plan=candidates)
+    return Job("job-1", Kind.CHAT, chat, constraints=Constraints(deadline=deadline, **more), plan=candidates)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_kind(router: Router) -> None:
 
 def test_pools(router: Router) -> None:
     assert models(router, job(pools=("spot",))) == ["large"]
-    with pytest.raises(BadRequest, match="allowed pools: moon"):
+    with pytest.raises(BadRequest, match="has to: moon"):
         router.decide(job(pools=("moon",)), {})
 
 

@@ -111,8 +111,13 @@ def test_the_plans_names_are_models_too(cluster: Router, alias: str) -> None:
 
 
 def test_where_models_live(cluster: Router) -> None:
-    rented = {model.id for model in cluster.catalogue.values() if model.node_class != "onprem"}
-    assert rented == {"qwen2.5-72b-instruct", "llama-3.1-70b-instruct"}
+    where = {model.id: model.node_class for model in cluster.catalogue.values() if model.node_class != "onprem"}
+    assert where == {
+        "qwen2.5-72b-instruct": "spot",
+        "llama-3.1-70b-instruct": "spot",
+        "llama-3.1-70b-remote": "remote",
+        "openai-gpt-4o-mini": "openai",
+    }
 
 
 @pytest.mark.parametrize("name", PROFILES)
