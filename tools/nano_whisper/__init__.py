@@ -1,0 +1,1 @@
+"""Recipe of the nano whisper: a very small speech recogniser for synthetic voices."""
