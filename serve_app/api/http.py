@@ -23,6 +23,8 @@ from serve_app.api import (
     platform,
     rag,
     speech,
+    transcriptions,
+    voice,
 )
 from serve_app.api.middleware import Admit, Faults, HeadAsGet, Identify
 from serve_app.api.service import Service
@@ -32,6 +34,8 @@ ROUTERS = [
     embeddings.router,
     rag.router,
     speech.router,
+    transcriptions.router,
+    voice.router,
     dance.router,
     platform.router,
     coaching.router,

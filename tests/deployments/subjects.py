@@ -6,10 +6,12 @@ import hashlib
 import importlib
 import shutil
 import tempfile
+import wave
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -31,9 +33,11 @@ from serve_app.types import (
     Message,
     Payload,
     Pose,
+    Pronunciation,
     Retrieval,
     Sampling,
     Speech,
+    Transcription,
 )
 from tests.remote.upstream import in_background
 from tests.tts.tiny import tiny_vits
@@ -52,6 +56,8 @@ LISTED: dict[str, dict[str, Any]] = {
     "deployments.rag:Retriever": {},
     "deployments.motion:MediaPipePose": {},
     "deployments.dance:Compare": {},
+    "deployments.speech:FasterWhisper": {"path": "models/nano-whisper", "chunk_s": 12, "beam_size": 1, "tail_s": 1},
+    "deployments.pronunciation:PronunciationScore": {},
     "deployments.coach:Coach": {"tells": "report"},
     "deployments.tts:Vits": {"paths": {"en": "models/none"}, "device": "cpu"},
 }
@@ -60,6 +66,7 @@ NEEDED = {
     Kind.EMBEDDING: "deployments.embeddings:Encoder",
     Kind.POSE: "deployments.motion:MediaPipePose",
     Kind.DANCE: "deployments.dance:Compare",
+    Kind.TRANSCRIPTION: "deployments.speech:FasterWhisper",
 }
 """Who stands in for an engine that another one needs, by what it is needed for."""
 TEXT = frozenset({Kind.CHAT, Kind.COMPLETION})
@@ -111,6 +118,8 @@ def example(kind: Kind, text: str = "2 + 3 = ?", **sampling: Any) -> Job:
         Kind.DOCUMENTS: Documents("tests", "add", content=text),
         Kind.RETRIEVAL: Retrieval("tests", text),
         Kind.SPEECH: Speech(text),
+        Kind.TRANSCRIPTION: Transcription(recording_of_a_tone(), words=True),
+        Kind.PRONUNCIATION: Pronunciation(recording_of_a_tone(), text),
         Kind.POSE: Pose(picture()),
         Kind.DANCE: Dance(movement(), movement()),
         Kind.COACHING: Coaching(text, image=picture()),
@@ -124,9 +133,24 @@ def unusable(kind: Kind) -> list[Job]:
         return [example(kind, text=""), example(kind, max_tokens=0), example(kind, n=0)]
     others: dict[Kind, Payload] = {
         Kind.POSE: Pose(picture(), max_fps=0),
+        Kind.TRANSCRIPTION: Transcription(recording_of_a_tone(), language="no such language"),
         Kind.DANCE: Dance(Landmarks(b""), movement()),
     }
     return [Job("job", kind, others[kind]) if kind in others else example(kind, text="")]
+
+
+@functools.cache
+def recording_of_a_tone() -> Media:
+    """Two seconds in which nobody speaks."""
+    with tempfile.NamedTemporaryFile(suffix=".wav", delete=False) as file, wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(16_000)
+        sound.writeframes((8000 * np.sin(np.arange(32_000) * 0.17)).astype("<i2").tobytes())
+    path = Path(file.name)
+    atexit.register(path.unlink, missing_ok=True)
+    data = path.read_bytes()
+    return Media(str(path), hashlib.sha256(data).hexdigest(), len(data), "audio/wav")
 
 
 @functools.cache
