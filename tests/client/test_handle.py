@@ -9,7 +9,8 @@ from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 
 from serve_app import errors
-from serve_app.client import MegaCity, _Handle
+from serve_app.client import MegaCity
+from serve_app.client.handle import Handle as HandleWay
 from serve_app.types import Decision, Delta, Done, Job, Routed, Usage
 
 DECISION = Decision("llm", "nano", "2", "onprem", reasons=("task=quiz",))
@@ -61,7 +62,7 @@ class Handle:
 
 def city_over(*script: Any) -> tuple[MegaCity, Handle]:
     city, handle = MegaCity.__new__(MegaCity), Handle(list(script))
-    city._way = _Handle(handle)  # what `from_app` does with the handle of a real application
+    city._way = HandleWay(handle)  # what `from_app` does with the handle of a real application
     return city, handle
 
 

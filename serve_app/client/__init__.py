@@ -1,0 +1,28 @@
+"""The typed Python client: the same methods over HTTP and, inside a Ray cluster, over a deployment handle.
+
+    async with MegaCity("http://127.0.0.1:8000", key) as city:
+        answer = await city.chat("347 더하기 85는 얼마예요?", task="math_tutor")
+
+`MegaCity.from_app()` needs no address: any Ray application or driver of the cluster can use it. `SyncMegaCity` has the
+same methods for plain scripts. Errors are those of `serve_app.errors`, whichever way they came; nothing is retried.
+"""
+
+from serve_app.client.city import DEFAULT_URL, Hints, MegaCity, Messages, Options, Stream
+from serve_app.client.results import Answer
+from serve_app.client.stream import server_sent
+from serve_app.client.sync import SyncMegaCity, SyncStream
+from serve_app.client.way import Answerer
+
+__all__ = [
+    "DEFAULT_URL",
+    "Answer",
+    "Answerer",
+    "Hints",
+    "MegaCity",
+    "Messages",
+    "Options",
+    "Stream",
+    "SyncMegaCity",
+    "SyncStream",
+    "server_sent",
+]
