@@ -7,8 +7,8 @@ candidate. Nothing of what an upstream writes about a failure is passed on, and 
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -16,19 +16,20 @@ from pydantic import Field, ValidationInfo, field_validator
 from deployments.upstream.address import checked_headers, checked_url
 from deployments.upstream.faults import refusal
 from deployments.upstream.masking import Mask, load_mask, masked
-from deployments.upstream.reading import Reading
+from deployments.upstream.patience import Patience
+from deployments.upstream.reading import Reading, estimate
 from deployments.upstream.request import Form
 from deployments.upstream.sse import Events
+from deployments.upstream.vectors import vectors_of
 from serve_app.engine import Engine, EngineOptions
 from serve_app.errors import BadRequest, ConfigError, EngineFailed, MegaCityError, QueueFull, Unavailable
-from serve_app.types import Chat, Event, Job, Kind, Payload
+from serve_app.types import Artifact, Chat, Done, Embedding, Event, Job, Kind, Payload, Usage
 
 if TYPE_CHECKING:
     import httpx
 
 LARGEST_REFUSAL = 1 << 16
-USAGE_S = 2.0
-"""How long the usage is waited for when the answer itself is over."""
+LARGEST_VECTORS = 1 << 26
 IDLE_CONNECTION_S = 15.0
 
 
@@ -150,35 +151,25 @@ class Remote(Engine):
 
     async def _pieces(self, payload: Payload, answer: Reading) -> AsyncGenerator[bytes]:
         """The data of the upstream's events until the last one; every failure as an error of ours."""
-        import httpx
-
         body = await self._body(payload)
-        phases = _Phases(self.options)
-        try:
+        patience = Patience(self.options.first_token_s, self.options.between_tokens_s, self.options.total_s)
+        with _failures(answer):
             async with AsyncExitStack() as stack:
-                reply = await self._reply(stack, self._form.path(payload), body, phases)
+                stack.callback(patience.close)
+                reply = await self._reply(stack, self._form.path(payload), body, patience)
                 events, chunks = Events(), reply.aiter_raw()
                 stack.push_async_callback(chunks.aclose)  # type: ignore[attr-defined]  # it is a generator
-                while not answer.ended:
-                    async with asyncio.timeout_at(phases.until(answer)):
-                        chunk = await anext(chunks, b"")
-                    if not chunk:
-                        return
-                    for data in events.take(chunk):
-                        phases.moved()
+                while chunk := await patience.next(chunks):
+                    for data in () if answer.ended else events.take(chunk):
                         yield data
-        except httpx.PoolTimeout as error:
-            raise QueueFull("All connections to the remote model are in use.") from error
-        except (TimeoutError, httpx.TimeoutException) as error:
-            raise _lost("The remote model was silent for too long.", answer) from error
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise _lost("The connection to the remote model broke.", answer) from error
-        except ValueError as error:
-            raise EngineFailed("The remote model sent something that is no answer.") from error
+                        if answer.complete:
+                            patience.over(answer.ended)
+                        elif answer.begun:
+                            patience.begun()
 
-    async def _reply(self, stack: AsyncExitStack, path: str, body: bytes, phases: "_Phases") -> "httpx.Response":
+    async def _reply(self, stack: AsyncExitStack, path: str, body: bytes, patience: Patience) -> "httpx.Response":
         """A reply that promises an answer; raises what any other one means."""
-        async with asyncio.timeout_at(phases.first):
+        async with asyncio.timeout_at(patience.first):
             streamed = self._client.stream("POST", self.options.base_url + path, content=body)
             reply = await stack.enter_async_context(streamed)
             if reply.status_code != 200:
@@ -195,38 +186,56 @@ class RemoteChat(Remote):
     kinds = frozenset({Kind.CHAT})
 
 
-class _Phases:
-    """When to give up: each phase of an answer has its own patience. Times are those of the event loop."""
+class RemoteEmbeddings(Remote):
+    """Vectors of texts. `first_token_s` is the patience for the whole answer."""
 
-    def __init__(self, options: Remote.Options) -> None:
-        self._options = options
-        self._loop = asyncio.get_running_loop()
-        self._moved = self._loop.time()
-        self._last = self._moved + options.total_s
-        self.first = min(self._moved + options.first_token_s, self._last)
+    kinds = frozenset({Kind.EMBEDDING})
 
-    def moved(self) -> None:
-        self._moved = self._loop.time()
-
-    def until(self, answer: Reading) -> float:
-        if answer.complete:
-            return min(self._moved + USAGE_S, self._last)
-        between = self._moved + self._options.between_tokens_s
-        return min(between, self._last) if answer.begun else min(between, self.first)
-
-
-def _lost(what: str, answer: Reading) -> MegaCityError:
-    """Before the first token somebody else may answer; after it this was the end."""
-    return EngineFailed(what) if answer.begun else Unavailable(f"{what} Please try again.")
+    async def run(self, job: Job) -> AsyncGenerator[Event]:
+        started = time.perf_counter()
+        payload = await self._ready(job.payload)
+        if not isinstance(payload, Embedding) or not payload.inputs or not all(payload.inputs):
+            raise BadRequest("There is nothing to embed; send texts that are not empty.", param="input")
+        body = self._form.embedding_body(payload)
+        with _failures(None):
+            async with asyncio.timeout(self.options.first_token_s):
+                async with self._client.stream("POST", f"{self.options.base_url}/embeddings", content=body) as reply:
+                    if reply.status_code != 200:
+                        raise refusal(reply.status_code, reply.headers, await _beginning(reply))
+                    answer = await _beginning(reply, LARGEST_VECTORS)
+        vectors, read = await asyncio.to_thread(vectors_of, answer, payload)
+        yield Artifact("embeddings", "application/octet-stream", vectors)
+        usage = Usage(estimate(payload) if read is None else read, engine_s=time.perf_counter() - started)
+        yield Done(usage, estimated=read is None)
 
 
-async def _beginning(reply: "httpx.Response") -> bytes:
-    body = b""
+@contextmanager
+def _failures(answer: Reading | None) -> Iterator[None]:
+    """What breaks on the way, as an error of ours. Before the first token somebody else may answer."""
+    import httpx
+
+    def lost(what: str) -> MegaCityError:
+        return EngineFailed(what) if answer and answer.begun else Unavailable(f"{what} Please try again.")
+
+    try:
+        yield
+    except httpx.PoolTimeout as error:
+        raise QueueFull("All connections to the remote model are in use.") from error
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise lost("The remote model was silent for too long.") from error
+    except (httpx.HTTPError, httpx.StreamError) as error:
+        raise lost("The connection to the remote model broke.") from error
+    except ValueError as error:
+        raise EngineFailed("The remote model sent something that is no answer.") from error
+
+
+async def _beginning(reply: "httpx.Response", most: int = LARGEST_REFUSAL) -> bytes:
+    body = bytearray()
     async for chunk in reply.aiter_raw():
         body += chunk
-        if len(body) > LARGEST_REFUSAL:
+        if len(body) > most:
             break
-    return body[:LARGEST_REFUSAL]
+    return bytes(body[:most])
 
 
 def _refuse_unusable(payload: Payload, max_choices: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from serve_app.errors import BadRequest, ConfigError, EngineFailed
-from serve_app.types import Chat, Completion, Message, Payload
+from serve_app.types import Chat, Completion, Embedding, Message, Payload
 
 Mask = Callable[[str], str]
 
@@ -33,6 +33,8 @@ def masked(payload: Payload, mask: Mask) -> Payload:
             return replace(payload, messages=tuple(_message(m, mask) for m in payload.messages), tools=tools)
         case Completion(prompt):
             return replace(payload, prompt=_apply(mask, prompt))
+        case Embedding(inputs):
+            return replace(payload, inputs=tuple(_apply(mask, text) for text in inputs))
     raise BadRequest("This kind of request may not leave the house.")
 
 

@@ -58,7 +58,7 @@ class Reading:
             for index, reason in enumerate(self._finish)
         )
         counted = self._counted()
-        prompt, completion, cached = counted or (_estimate(self._payload), self._tokens, 0)
+        prompt, completion, cached = counted or (estimate(self._payload), self._tokens, 0)
         return Done(Usage(prompt, completion, cached, engine_s), finish, counted is None)
 
     def _chunk(self, chunk: dict[str, Any]) -> Iterator[Event]:
@@ -134,7 +134,8 @@ def _tokens_of(text: str) -> int:
     return 1 if size <= ONE_TOKEN_BYTES else math.ceil(size / BYTES_PER_TOKEN)
 
 
-def _estimate(payload: Payload) -> int:
+def estimate(payload: Payload) -> int:
+    """Tokens of a prompt that nobody has counted."""
     return sum(math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN) + 5 for text in payload.texts)
 
 

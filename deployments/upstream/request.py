@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from serve_app.errors import BadRequest, Unavailable
-from serve_app.types import Chat, Completion, Media, Message, Payload, ResponseFormat, Tool, ToolCall
+from serve_app.types import Chat, Completion, Embedding, Media, Message, Payload, ResponseFormat, Tool, ToolCall
 
 ROLES = {"developer": "system"}  # which every upstream knows
 PARTS = {"image": "image_url", "video": "video_url"}
@@ -46,10 +46,19 @@ class Form:
             "n": wish.n if wish.n > 1 else None,
             **(_chat(payload) if isinstance(payload, Chat) else _completion(payload)),
         }
-        try:
-            return orjson.dumps({name: value for name, value in fields.items() if value is not None})
-        except TypeError:
-            raise BadRequest("The text is not valid Unicode (unpaired surrogate).") from None
+        return _written(fields)
+
+    def embedding_body(self, payload: Embedding) -> bytes:
+        """Raises `BadRequest`."""
+        fields = {"model": self.model, "input": payload.inputs, "dimensions": payload.dimensions}
+        return _written({**fields, "encoding_format": "float"})
+
+
+def _written(fields: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps({name: value for name, value in fields.items() if value is not None})
+    except TypeError:
+        raise BadRequest("The text is not valid Unicode (unpaired surrogate).") from None
 
 
 def _completion(payload: Payload) -> dict[str, Any]:

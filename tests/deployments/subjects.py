@@ -52,6 +52,7 @@ LISTED: dict[str, dict[str, Any]] = {
     "deployments.fake:Scripted": {"delay_s": 0.01, "tokens": 20},
     "deployments.remote:Remote": {"base_url": in_background(), "model": "steady"},
     "deployments.remote:RemoteChat": {"base_url": in_background(), "model": "steady"},
+    "deployments.remote:RemoteEmbeddings": {"base_url": in_background(), "model": "steady"},
     "deployments.embeddings:Encoder": {"path": "models/all-minilm-l6-v2"},
     "deployments.rag:Retriever": {},
     "deployments.motion:MediaPipePose": {},

@@ -1,6 +1,7 @@
 """A remote engine against a real server that breaks in every way."""
 
 import asyncio
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from deployments.remote import Remote, RemoteChat
+from deployments.remote import Remote, RemoteChat, RemoteEmbeddings
 from serve_app.errors import BadRequest, ConfigError, EngineFailed, MegaCityError, Refused, Unavailable
 from serve_app.types import (
+    Artifact,
     Chat,
     Completion,
     Delta,
     Done,
+    Embedding,
     Event,
     Job,
     Kind,
@@ -225,6 +228,33 @@ async def test_leaving_closes_the_connection(made: Making, upstream: Upstream) -
             await asyncio.sleep(0.01)
 
 
+async def test_a_connection_serves_one_answer_after_another(made: Making, upstream: Upstream) -> None:
+    engine = await made()
+    for _ in range(5):
+        await events(engine)
+    assert (len(upstream.asked), upstream.connections) == (5, 1)
+
+
+async def test_a_slow_reader_is_no_silence_of_the_upstream(made: Making) -> None:
+    engine = await made(between_tokens_s=0.1)
+    count = 0
+    async for event in engine.run(Job("job", Kind.CHAT, HELLO)):
+        count += isinstance(event, Delta)
+        if count in (1, 2):
+            await asyncio.sleep(0.25)
+    assert count == WORDS
+
+
+async def test_the_caller_may_leave_while_the_upstream_is_waited_for(made: Making, upstream: Upstream) -> None:
+    engine = await made("silent-after", between_tokens_s=30)
+    with pytest.raises(TimeoutError):  # the caller's own, not one of the engine's errors
+        async with asyncio.timeout(0.2):
+            await events(engine)
+    async with asyncio.timeout(1):
+        while upstream.answering:
+            await asyncio.sleep(0.01)
+
+
 def without_digits(text: str) -> str:
     return "".join("#" if letter.isdigit() else letter for letter in text)
 
@@ -284,6 +314,32 @@ def test_settings_that_are_refused(wrong: dict[str, Any]) -> None:
     assert Remote.Options.model_validate({"plain_http": True, "base_url": "http://vllm:8000/v1", "model": "x"})
     with pytest.raises(ValidationError):
         Remote.Options.model_validate(good | wrong)
+
+
+async def embedded(upstream: Upstream, model: str = "steady", **more: Any) -> list[Event]:
+    given = {"base_url": upstream.url, "model": model, **QUICK}
+    engine = RemoteEmbeddings(RemoteEmbeddings.Options.model_validate(given))
+    await engine.load()
+    try:
+        return [event async for event in engine.run(Job("job", Kind.EMBEDDING, Embedding(("a", "bcd"), **more)))]
+    finally:
+        await engine.close()
+
+
+async def test_embeddings_come_row_by_row(upstream: Upstream) -> None:
+    artifact, done = await embedded(upstream, dimensions=2)
+    assert isinstance(artifact, Artifact)
+    assert struct.unpack("<4f", artifact.data) == (1.0, 0.5, 3.0, 0.5)
+    assert isinstance(done, Done)
+    assert (done.usage.prompt_tokens, done.estimated) == (7, False)
+    assert upstream.asked == [{"model": "steady", "input": ["a", "bcd"], "dimensions": 2, "encoding_format": "float"}]
+
+
+@pytest.mark.parametrize("wrong", ["short", "odd", "words"])
+async def test_embeddings_that_are_none(upstream: Upstream, wrong: str) -> None:
+    with pytest.raises(EngineFailed) as failed:
+        await embedded(upstream, f"{wrong}-")
+    assert "SECRET" not in failed.value.message
 
 
 def test_where_prompts_go() -> None:

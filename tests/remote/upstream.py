@@ -55,6 +55,7 @@ class Upstream:
         self.asked: list[dict[str, Any]] = []
         self.heads: list[str] = []
         self.answering = 0
+        self.connections = 0
         self.url = ""
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -70,6 +71,7 @@ class Upstream:
             await asyncio.wait(self._serving)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         task = asyncio.create_task(self._serve(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
@@ -105,7 +107,9 @@ class Upstream:
 
     async def _answer(self, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         fault, _, when = body["model"].rpartition("-")
-        if fault in REFUSALS and when == "before":
+        if "input" in body:
+            await _embedded(writer, body, fault)
+        elif fault in REFUSALS and when == "before":
             await _refuse(writer, *REFUSALS[fault])
         elif when == "redirect":
             writer.write(f"HTTP/1.1 307 X\r\nlocation: {fault}\r\ncontent-length: 0\r\n\r\n".encode())
@@ -199,6 +203,22 @@ def _chunk(data: dict[str, Any]) -> bytes:
 
 def _framed(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+async def _embedded(writer: asyncio.StreamWriter, body: dict[str, Any], wrong: str) -> None:
+    """Each text's length, and one number more; in the wrong order, and with one row missing or odd if it is asked for."""
+    rows: list[Any] = [{"index": i, "embedding": [float(len(text)), 0.5]} for i, text in enumerate(body["input"])]
+    if wrong == "short":
+        rows.pop()
+    if wrong == "odd":
+        rows[0]["embedding"] = [1.0]
+    if wrong == "words":
+        rows[0]["embedding"] = ["SECRET", 0.5]
+    answer = json.dumps({"data": rows[::-1], "usage": {"prompt_tokens": 7, "total_tokens": 7}}).encode()
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+    writer.write(f"content-length: {len(answer)}\r\n\r\n".encode())
+    writer.write(answer)
+    await writer.drain()
 
 
 async def _refuse(writer: asyncio.StreamWriter, status: int, headers: dict[str, str], error: dict[str, Any]) -> None:
