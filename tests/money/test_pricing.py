@@ -1,5 +1,6 @@
 """Prices: exact, rounded once, never above what was reserved."""
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
@@ -9,8 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.config import load_profile
-from serve_app.policies.pricing import Hourly, Node, Price, Tariff, TokenPrices, usd
-from serve_app.types import Candidate, Chat, Completion, Decision, Job, Kind, Message, Part, Sampling, Usage
+from serve_app.policies.pricing import TYPICAL_ANSWER_TOKENS, Hourly, Node, Price, Tariff, TokenPrices, usd
+from serve_app.types import (
+    Candidate,
+    Chat,
+    Completion,
+    Decision,
+    Job,
+    Kind,
+    Media,
+    Message,
+    Part,
+    Sampling,
+    Tool,
+    Usage,
+)
 
 MANY = st.integers(0, 10**7)
 MONEY = st.integers(0, 10**12)
@@ -103,3 +117,26 @@ def test_a_reservation_covers_the_engines_that_may_be_called() -> None:
     tariff = Tariff({}, {"b": dear}, {"a": frozenset("b")})
     job = Job("r", Kind.COMPLETION, Completion("hi"), plan=(Candidate(Decision("a", "m", "1", "onprem")),))
     assert tariff.bound(job) == dear.bound(job.payload, None)
+
+
+def test_a_picture_is_reserved_for_with_the_whole_context() -> None:
+    price = Price(context_tokens=1000, input=10**9)
+    seen = Message("user", "?", media=(Media("/x", "00", 1, "image/png"),))
+    assert price.bound(Chat((seen,), Sampling(max_tokens=1)), None) == 1000 * 1000
+    assert price.bound(Chat((Message("user", "?"),), Sampling(max_tokens=1)), None) < 1000 * 1000
+
+
+def test_tools_are_reserved_for_too() -> None:
+    price = Price(context_tokens=100_000, input=10**9)
+    plain, tools = Chat((Message("user", "?"),)), (Tool("add", "더하기", '{"type": "object"}'),)
+    written = sum(len(text.encode()) for text in ("add", "더하기", '{"type": "object"}'))
+    assert price.bound(replace(plain, tools=tools), None) >= price.bound(plain, None) + written * 1000
+
+
+def test_an_estimate_is_for_what_is_asked_or_for_a_typical_answer() -> None:
+    price = Price(context_tokens=4096, input=10**9, output=2 * 10**9)
+    said = (Message("user", "three little words"),)
+    assert price.estimate(Chat(said, Sampling(max_tokens=10, n=2)), None) == (6 * 1000 + 10 * 2000) * 2
+    assert price.estimate(Chat(said), None) == 6 * 1000 + TYPICAL_ANSWER_TOKENS * 2000
+    assert price.estimate(Chat(said), None) <= price.bound(Chat(said), None)
+    assert Price(4096, slot_hour=3600 * 10**9).estimate(Chat(said), None) == 10 * 10**9  # 300 tokens, 30 a second

@@ -206,7 +206,7 @@ def _framed(data: bytes) -> bytes:
 
 
 async def _embedded(writer: asyncio.StreamWriter, body: dict[str, Any], wrong: str) -> None:
-    """Each text's length, and one number more; in the wrong order, and with one row missing or odd if it is asked for."""
+    """Each text as its length and a half, in the wrong order; with a row missing or odd if it is asked for."""
     rows: list[Any] = [{"index": i, "embedding": [float(len(text)), 0.5]} for i, text in enumerate(body["input"])]
     if wrong == "short":
         rows.pop()
