@@ -63,5 +63,9 @@ class Engine(ABC):
     async def check(self) -> None:  # noqa: B027 - most engines are healthy as long as they answer
         """Raise if the engine can no longer answer; the replica is then replaced."""
 
+    def gauges(self) -> Mapping[str, float]:
+        """What the engine says of itself at this moment, shown beside the host's metrics. The names never change."""
+        return {}
+
     async def close(self) -> None:  # noqa: B027 - as above
         """Free what `load` took. Called once, after the last run."""

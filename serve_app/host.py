@@ -32,15 +32,18 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
-from serve_app import logs
+from serve_app import logs, metrics
 from serve_app.config import EngineEntry
+from serve_app.engine import Engine
 from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
 from serve_app.lines import Batch, FilesWanted, Lease, Lines, Listener
 from serve_app.parcels import Parcel, files_of, packed, unpacked
 from serve_app.room import Room
+from serve_app.services.gpus import limited
 from serve_app.services.spool import Spool
 from serve_app.types import Delta, Done, Event, Handler, Job, Part, ToolDelta
 
+STATE_PERIOD_S = 1.0
 READ_AHEAD = 1024  # events that an engine may be ahead of its reader
 LOST = (  # a replica, its process or its node is gone, or what it has sent went with it
     RayActorError,
@@ -64,8 +67,10 @@ class Host:
         logs.setup()
         self.room = Room(name, config.slots, config.waiting)
         handlers = {role: _counted(config.needs[role], carrier(role, handle)) for role, handle in needs.items()}
-        self.engine = config.engine_class()(config.engine_options(), handlers, config.slots)
+        options = await asyncio.to_thread(limited, config.engine_options(), config.resources.gpu)
+        self.engine = config.engine_class()(options, handlers, config.slots)
         await self.engine.load()
+        self.state = asyncio.create_task(show_state(name, self.engine))
         self.spool = Spool()
         self.listener = Listener(self.run)
         await self.listener.open()
@@ -122,11 +127,21 @@ class Host:
         await self.engine.check()
 
     async def __del__(self) -> None:
+        if hasattr(self, "state"):
+            self.state.cancel()
         if hasattr(self, "listener"):
             self.listener.close()
             self.spool.close()
         if hasattr(self, "engine"):
             await self.engine.close()
+
+
+async def show_state(name: str, engine: Engine) -> None:
+    """Keep the metrics true to what the engine says of itself, for ever, or not at all if it says nothing."""
+    while state := engine.gauges():
+        for what, value in state.items():
+            metrics.ENGINE_STATE.labels(name, what).set(value)
+        await asyncio.sleep(STATE_PERIOD_S)
 
 
 _parts: ContextVar[list[Part]] = ContextVar("parts")

@@ -77,6 +77,8 @@ COMPLETION_TOKENS = _counter("megacity_completion_tokens_total", "Tokens written
 IN_FLIGHT = _gauge("megacity_requests_in_flight", "Requests that are being answered.", "door")
 ENGINE_BUSY = _gauge("megacity_engine_slots_busy", "Slots of an engine that are in use.", "engine")
 ENGINE_WAITING = _gauge("megacity_engine_waiting", "Requests that wait for a slot of an engine.", "engine", "priority")
+ENGINE_STATE = _gauge("megacity_engine_state", "What an engine says of itself, over its replicas on this node.",
+                      "engine", "what")
 ATTEMPTS = _counter("megacity_dispatch_attempts_total", "Runs of an engine; outcome is ok, cancelled or an error code.",
                     "engine", "outcome")
 RETRIES = _counter("megacity_dispatch_retries_total", "Runs that were tried again after an engine had failed.",

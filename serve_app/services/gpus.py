@@ -2,8 +2,11 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
+from math import ceil
 
-from serve_app.policies.cards import Card
+from serve_app.engine import EngineOptions
+from serve_app.policies.cards import Card, cap
 
 QUERY = ["nvidia-smi", "--query-gpu=name,memory.total,memory.reserved,compute_cap", "--format=csv,noheader,nounits"]
 ANSWER_S = 20
@@ -27,3 +30,19 @@ def read_cards(table: str) -> list[Card]:
         name, total, reserved, capability = (cell.strip() for cell in line.rsplit(",", 3))
         cards.append(Card(name, (int(total) - int(reserved)) * 2**20, float(capability)))
     return cards
+
+
+def limited(
+    options: EngineOptions, gpus: float, installed: Callable[[], Sequence[Card]] = machine_cards
+) -> EngineOptions:
+    """The options of an engine with that many GPUs of this machine, or that fraction of one, as its limit of memory.
+
+    That is `memory_fraction`, where an engine has such an option and the profile doesn't set it: Ray only keeps the
+    books. Nothing is changed where no card can be found.
+    """
+    unset = getattr(options, "memory_fraction", 1.0) is None
+    cards = installed() if unset and gpus > 0 else []
+    if not cards:
+        return options
+    smallest = min(cards, key=lambda card: card.memory)
+    return options.model_copy(update={"memory_fraction": cap(gpus / ceil(gpus), smallest)})
