@@ -97,6 +97,10 @@ class Sampling:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     n: int = 1
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """What is added to the scores of tokens, by their ids."""
 
     @property
     def repeatable(self) -> bool:

@@ -89,7 +89,24 @@ def _sampling(body: wire.Generation, max_tokens: int | None, limits: Limits) -> 
     _at_most(limits.max_stop_strings, len(stop), "stop", "stop strings")
     if body.stream_options and not body.stream:
         raise BadRequest("'stream_options' only goes with 'stream': true.", param="stream_options")
-    return Sampling(max_tokens, body.temperature, body.top_p, body.seed, stop, body.n or 1)
+    return Sampling(
+        max_tokens,
+        body.temperature,
+        body.top_p,
+        body.seed,
+        stop,
+        body.n or 1,
+        body.frequency_penalty or 0.0,
+        body.presence_penalty or 0.0,
+        _biases(body.logit_bias or {}),
+    )
+
+
+def _biases(wanted: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+    try:
+        return tuple((int(token), float(bias)) for token, bias in wanted.items() if bias)
+    except ValueError:
+        raise BadRequest("'logit_bias' should map ids of tokens to numbers.", param="logit_bias") from None
 
 
 def _at_most(limit: int, value: int | None, param: str, unit: str = "") -> None:
