@@ -55,11 +55,42 @@ class Checkpoint:
         return sorted(ids)
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A checkpoint as its authors give it away: config.json, tokenizer.json and safetensors in one folder."""
+
+    folder: Path
+    tokenizer: Path
+    config: dict[str, Any]
+    template: str | None = None
+    special_tokens: dict[str, str] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Raises ConfigError."""
+        for name in ("config.json", "tokenizer.json"):
+            if not (folder / name).is_file():
+                raise ConfigError(f"model: there is no {name} in '{folder.name}'; copy the whole checkpoint")
+        config, settings = _merged([folder], "config.json"), _merged([folder], "tokenizer_config.json")
+        return cls(
+            folder=folder,
+            tokenizer=folder / "tokenizer.json",
+            config=config | config.get("text_config", {}),
+            template=_template([folder], settings),
+            special_tokens=_special_tokens(config | settings),
+            generation=_merged([folder], "generation_config.json"),
+        )
+
+
+def found(path: str) -> Path | None:
+    """The folder that a profile means: a relative path counts from the current directory, then from the project."""
+    return next((p for p in (Path(path).expanduser(), PROJECT / path) if p.is_dir()), None)
+
+
 def _folder(path: str) -> Path:
-    """A relative path counts from the current directory, then from the project."""
-    for candidate in (Path(path).expanduser(), PROJECT / path):
-        if candidate.is_dir():
-            return candidate
+    if folder := found(path):
+        return folder
     raise ConfigError(f"path: there is no folder '{path}'; {REMEDY}")
 
 

@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from serve_app.errors import BadRequest
-from serve_app.types import Chat, Completion, Message, Payload
+from serve_app.types import Chat, Completion, Media, Message, Payload, Tool, ToolCall
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,8 +24,17 @@ ROLES = {"developer": "system"} | {role: role for role in ("system", "user", "as
 
 
 class Prompter:
-    def __init__(self, tokenizer: "Tokenizer", template: str | None, special_tokens: dict[str, str]) -> None:
+    """`sees` names the media that the model takes: `image`, `video`."""
+
+    def __init__(
+        self,
+        tokenizer: "Tokenizer",
+        template: str | None,
+        special_tokens: dict[str, str],
+        sees: frozenset[str] = frozenset(),
+    ) -> None:
         self._tokenizer = tokenizer
+        self._sees = sees
         self._template = _environment().from_string(template) if template else None
         self._special_tokens = special_tokens
         added = tokenizer.get_added_tokens_decoder()
@@ -43,15 +52,41 @@ class Prompter:
     def _chat(self, chat: Chat) -> list[int]:
         if self._template is None:
             raise BadRequest("This model has no chat template; use completions.", param="messages")
-        if not any(m.content.strip() for m in chat.messages):
+        if not any(m.content.strip() or m.media or m.tool_calls for m in chat.messages):
             raise BadRequest("There is nothing to answer; send at least one message with text.", param="messages")
         shield = _Shield(self._tokenizer, self._control)
-        messages = [_as_dict(m, shield, at) for at, m in enumerate(chat.messages)]
+        messages = [self._as_dict(m, shield, f"messages[{at}]") for at, m in enumerate(chat.messages)]
+        offered = chat.tools if chat.tool_choice != "none" else ()
+        tools = [_offer(tool, shield, f"tools[{at}]") for at, tool in enumerate(offered)]
         try:
-            text = self._template.render(messages=messages, add_generation_prompt=True, **self._special_tokens)
+            text = self._template.render(
+                messages=messages, tools=tools or None, add_generation_prompt=True, **self._special_tokens
+            )
         except TemplateError as fault:
             raise BadRequest(f"The model's chat template refused the messages: {fault}.", param="messages") from fault
         return shield.encode(text)
+
+    def _as_dict(self, message: Message, shield: "_Shield", at: str) -> dict[str, Any]:
+        """A message as chat templates know it. Media come before the text, as parts without their content."""
+        if message.role not in ROLES:
+            raise BadRequest(f"Unknown role; use one of {', '.join(ROLES)}.", param=f"{at}.role")
+        content: Any = shield.hide(_valid(message.content, f"{at}.content"))
+        if message.media:
+            seen = [{"type": self._seen(media, f"{at}.content")} for media in message.media]
+            content = [*seen, {"type": "text", "text": content}]
+        found = {"role": ROLES[message.role], "content": content}
+        if message.tool_calls:
+            found["tool_calls"] = [_made(call, shield, f"{at}.tool_calls") for call in message.tool_calls]
+        if message.name or message.tool_call_id:
+            named = {"name": message.name, "tool_call_id": message.tool_call_id}
+            found |= _shielded({key: value for key, value in named.items() if value}, shield, at)
+        return found
+
+    def _seen(self, media: Media, param: str) -> str:
+        kind = medium(media)
+        if kind not in self._sees:
+            raise BadRequest(f"This model takes no {kind}; send text, or choose a model that sees.", param=param)
+        return kind
 
     def _plain(self, completion: Completion) -> list[int]:
         if not completion.prompt:
@@ -104,11 +139,36 @@ class _Shield:
         return [id for letter in text for id in self._ids(letter) if id not in self._control]
 
 
-def _as_dict(message: Message, shield: _Shield, at: int) -> dict[str, str]:
-    if message.role not in ROLES:
-        raise BadRequest(f"Unknown role; use one of {', '.join(ROLES)}.", param=f"messages[{at}].role")
-    content = shield.hide(_valid(message.content, f"messages[{at}].content"))
-    return {"role": ROLES[message.role], "content": content}
+def medium(media: Media) -> str:
+    """`image` or `video`, by what the caller says; the decoder finds out if it is not true."""
+    return "video" if media.media_type.startswith("video/") else "image"
+
+
+def _offer(tool: Tool, shield: _Shield, at: str) -> dict[str, Any]:
+    """A tool as chat templates know it."""
+    function = {"name": tool.name, "description": tool.description, "parameters": json.loads(tool.parameters)}
+    return {"type": "function", "function": _shielded(function, shield, at)}
+
+
+def _made(call: ToolCall, shield: _Shield, at: str) -> dict[str, Any]:
+    """A call that the model has made before. Templates write the arguments as JSON themselves."""
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except ValueError as fault:
+        raise BadRequest("The arguments of a tool call should be JSON.", param=at) from fault
+    function = _shielded({"name": call.name, "arguments": arguments}, shield, at)
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _shielded(value: Any, shield: _Shield, at: str) -> Any:
+    """The same JSON with every text in it, keys included, safe from a template."""
+    if isinstance(value, str):
+        return shield.hide(_valid(value, at))
+    if isinstance(value, list):
+        return [_shielded(each, shield, at) for each in value]
+    if isinstance(value, dict):
+        return {_shielded(key, shield, at): _shielded(each, shield, at) for key, each in value.items()}
+    return value
 
 
 def _valid(text: str, param: str) -> str:

@@ -122,6 +122,8 @@ def _vllm(entry: "EngineEntry", options: Any) -> Load | None:
     if not isinstance(found, Architecture):
         return None
     checkpoints.check_head_size(found, on_cpu=entry.resources.gpu == 0)
+    for lora in filter(None, map(checkpoints.folder, options.loras.values())):
+        checkpoints.refuse_code(lora)
     wanted = FULL if options.dtype == "float32" else HALF
     scheme = facts.scheme if facts and facts.scheme not in (HALF, FULL) else _named_scheme(options) or wanted
     return Language(

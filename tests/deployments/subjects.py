@@ -57,6 +57,7 @@ LISTED: dict[str, dict[str, Any]] = {
     "deployments.rag:Retriever": {},
     "deployments.motion:MediaPipePose": {},
     "deployments.dance:Compare": {},
+    "deployments.vllm:VLLM": {"model": NANO},
     "deployments.speech:FasterWhisper": {"path": "models/nano-whisper", "chunk_s": 12, "beam_size": 1, "tail_s": 1},
     "deployments.pronunciation:PronunciationScore": {},
     "deployments.coach:Coach": {"tells": "report"},
@@ -100,6 +101,8 @@ def build(engine: str, options: dict[str, Any], handlers: Mapping[str, Handler] 
 
 def prepared(engine: str, options: dict[str, Any]) -> dict[str, Any]:
     """The options to run an engine with, where what they name has to be made; skips what cannot run here."""
+    if engine == "deployments.vllm:VLLM":
+        pytest.skip("takes an environment of its own: make test-vllm")
     if engine != "deployments.tts:Vits":
         return options
     pytest.importorskip("torch")

@@ -3,7 +3,7 @@ from tokenizers import Tokenizer
 
 from deployments.text.prompt import Prompter
 from serve_app.errors import BadRequest
-from serve_app.types import Chat, Completion, Message
+from serve_app.types import Chat, Completion, Media, Message, Tool, ToolCall
 from tests.deployments.conftest import MARKERS
 
 TEMPLATE = """
@@ -98,3 +98,39 @@ def test_templates_cannot_reach_python(tokenizer: Tokenizer) -> None:
     prompter = Prompter(tokenizer, "{{ messages.__class__.__mro__ }}", {})
     with pytest.raises(BadRequest):
         prompter.encode(chat(("user", "hi")))
+
+
+TOOLS = (
+    "{% for tool in tools or [] %}[{{ tool | tojson }}]{% endfor %}"
+    "{% for message in messages %}{{ message.content if message.content is string else '' }}"
+    "{% for call in message.tool_calls or [] %}({{ call.function | tojson }}){% endfor %}{% endfor %}"
+)
+
+
+def test_tools_and_calls_go_through_the_template(tokenizer: Tokenizer) -> None:
+    prompter = Prompter(tokenizer, TOOLS, {})
+    tool = Tool("add", "Adds <|end|>.", '{"type": "object"}')
+    turns = (Message("assistant", "", (ToolCall("1", "add", '{"a": "<|end|>"}'),)), Message("tool", "3"))
+    ids = prompter.encode(Chat(turns, tools=(tool,)))
+    text = tokenizer.decode(ids, skip_special_tokens=False)
+    assert '"description": "Adds <|end|>."' in text
+    assert '({"name": "add", "arguments": {"a": "<|end|>"}})' in text
+    assert tokenizer.token_to_id("<|end|>") not in ids
+    unoffered = prompter.encode(Chat(turns, tools=(tool,), tool_choice="none"))
+    assert "Adds" not in tokenizer.decode(unoffered)
+
+
+def test_arguments_that_are_no_json_are_refused(tokenizer: Tokenizer) -> None:
+    turn = Message("assistant", "hm", (ToolCall("1", "add", "{"),))
+    with pytest.raises(BadRequest) as refused:
+        Prompter(tokenizer, TOOLS, {}).encode(Chat((turn,)))
+    assert refused.value.param == "messages[0].tool_calls"
+
+
+def test_media_are_parts_for_models_that_see_and_refused_by_others(tokenizer: Tokenizer) -> None:
+    template = "{% for p in messages[0].content %}<{{ p.type }}>{{ p.text }}{% endfor %}"
+    turn = Message("user", "What is it?", media=(Media("/nowhere", "00", 1, "video/mp4"), Media("/nowhere", "00", 1)))
+    seeing = Prompter(tokenizer, template, {}, frozenset({"image", "video"}))
+    assert tokenizer.decode(seeing.encode(Chat((turn,)))) == "<video><image><text>What is it?"
+    with pytest.raises(BadRequest):
+        Prompter(tokenizer, template, {}).encode(Chat((turn,)))

@@ -34,7 +34,7 @@ def profile(tmp_path: Path) -> Any:
 
 
 def vllm(gpu: float = 0.8, **options: Any) -> tuple[str, dict[str, Any], float]:
-    return "tests.placement.engine:Vllm", QWEN | options, gpu
+    return "deployments.vllm:VLLM", QWEN | options, gpu
 
 
 def check(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, Any, str]:
@@ -95,6 +95,14 @@ def test_a_checkpoint_with_a_pickle_is_refused(
     status, _, said = check([profile({"engine": vllm(model=str(tmp_path / "model"))})], capsys)
     assert status == 2
     assert "engines.engine.options.model: 'model' holds pytorch_model.bin, a pickle" in said
+
+
+def test_an_adapter_with_a_pickle_is_refused(profile: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_model.bin").write_bytes(b"PK\x03\x04")
+    status, _, said = check([profile({"engine": vllm(loras={"tuned": str(tmp_path / "adapter")})})], capsys)
+    assert status == 2
+    assert "'adapter' holds adapter_model.bin, a pickle" in said
 
 
 def test_other_cards_than_the_profiles(profile: Any, capsys: pytest.CaptureFixture[str]) -> None:
