@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help run demo test test-faults lint bench bench-overhead bench-overload bench-fleet lock limits proto nano-tutor nano-tutor-eval clean
+.PHONY: help run demo test test-faults test-cluster lint bench bench-overhead bench-overload bench-fleet lock limits proto nano-tutor nano-tutor-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -20,6 +20,9 @@ test: $(VENV)/.test  ## set up, then the whole default test suite
 
 test-faults: $(VENV)/.test  ## kill replicas, ingresses and the controller under load (minutes)
 	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+
+test-cluster: $(VENV)/.test  ## a Ray cluster with machines that come, go and are sold out (minutes)
+	@$(BIN)/python -m pytest -m cluster tests/elastic $(ARGS)
 
 lint: $(VENV)/.test  ## style, types and the rules of who may import whom
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_models,
         _add_quantize,
         _add_simulate,
+        _add_agent,
     ):
         add(commands)
     return parser
@@ -107,6 +108,12 @@ def _add_quantize(commands: Any) -> None:
     from serve_app.commands.quantize import add_options
 
     add_options(_command(commands, "quantize", _quantize, "make a smaller checkpoint, and measure what it costs"))
+
+
+def _add_agent(commands: Any) -> None:
+    from serve_app.commands.agent import add_options
+
+    add_options(_command(commands, "agent", _agent, "watch this machine, and drain it before it goes"))
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Any:
@@ -254,6 +261,14 @@ def _quantize(options: argparse.Namespace) -> int:
 
     result = run(options)
     _print_json(result) if options.json else print(result)
+    return 0
+
+
+def _agent(options: argparse.Namespace) -> int:
+    from serve_app.commands.agent import run
+
+    result = run(options)
+    _print_json(result) if options.json else print(result["ended"])
     return 0
 
 
