@@ -137,3 +137,4 @@ class Ingress:
             await self.ledger.close()
             await self.store.close()
             await self.kv.close()
+            self.service.spool.close()

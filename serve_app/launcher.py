@@ -30,8 +30,8 @@ OBJECT_STORE_BYTES = 150_000_000  # answers travel inline; only media is ever la
 START_TIMEOUT_S = 900.0
 POLL_S = 0.2
 
-# What crosses a Serve handle goes over gRPC: against Serve's default 0.85 to 0.95 of the CPU per answer of a fast
-# engine, and 0.58 per stream of 5 ms tokens. The gRPC server is there in any case, and asks for Ray's token. Not set:
+# What crosses a Serve handle (leases of lines, and everything between nodes) goes over gRPC rather than Ray's task
+# protocol. The gRPC server is there in any case, and asks for Ray's token. Not set:
 # RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP=0, which breaks every handle that is used outside an event loop. Nodes that join
 # a cluster with `ray start` need the same in their environment.
 FAST_PATH = {

@@ -162,11 +162,16 @@ def opened(stream: Any, do: str, pixels: int) -> Any:
     return stream
 
 
+def of_unknown_length(container: Any) -> bool:
+    """A WAV file that was sent while it was made has no sizes in its header, so its end always looks too early."""
+    return container.format.name == "wav" and os.pread(0, 4, 4) in (b"\xff\xff\xff\xff", bytes(4))
+
+
 def decoded(container: Any, stream: Any) -> Iterator[Any]:
     """Frames of the stream. A scratch is passed over; more than that, or a file cut off, is an error."""
     bad = 0
     for packet in container.demux(stream):
-        if packet.is_corrupt:
+        if packet.is_corrupt and not of_unknown_length(container):
             raise Problem("damaged")
         try:
             frames = packet.decode()

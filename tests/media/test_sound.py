@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,19 @@ async def test_a_tone_is_the_same_tone_in_every_format(
     assert 0.3 < np.abs(pcm).max() < 0.8
     spectrum = np.abs(np.fft.rfft(pcm[8_000:24_000]))
     assert int(np.argmax(spectrum)) == making.TONE_HZ
+
+
+async def test_a_wav_that_was_sent_while_it_was_made_is_whole(tmp_path: Path, here: Here) -> None:
+    """As this service streams them: the sizes in the header are unknown."""
+    pcm = (np.sin(np.arange(32_000) * 0.3) * 0.5).astype(np.float32)
+    path = tmp_path / "streamed.wav"
+    path.write_bytes(b"".join([piece async for piece in media.encoded(_one(pcm), 16_000, "wav")]))
+    assert path.read_bytes()[4:8] == b"\xff" * 4
+    assert len(await media.pcm(here(path))) == len(pcm)
+
+
+async def _one(pcm: np.ndarray) -> AsyncIterator[np.ndarray]:
+    yield pcm
 
 
 async def test_blocks_are_the_whole(tmp_path: Path, here: Here) -> None:

@@ -65,7 +65,9 @@ async def ask(door: httpx.AsyncClient, file: bytes, **fields: Any) -> httpx.Resp
 
 
 async def test_the_openai_client_gets_what_it_expects(door: httpx.AsyncClient, file: bytes) -> None:
-    client = openai.AsyncOpenAI(api_key="none", base_url="http://127.0.0.1/v1", http_client=door, max_retries=0)
+    client = openai.AsyncOpenAI(
+        api_key="sk-local-standard", base_url="http://127.0.0.1/v1", http_client=door, max_retries=0
+    )
     plain = await client.audio.transcriptions.create(model="whisper-1", file=("a.wav", file))
     assert "book" in plain.text
     verbose = await client.audio.transcriptions.create(
