@@ -39,6 +39,18 @@ def files_of(value: Any) -> Iterator[Media]:
             yield from files_of(getattr(value, field.name))
 
 
+def with_files(value: Any, moved: Mapping[str, Media]) -> Any:
+    """The same value with its files where they are now, by their paths before."""
+    if isinstance(value, Media):
+        return moved[value.path]
+    if isinstance(value, tuple):
+        return tuple(with_files(item, moved) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {f.name: with_files(getattr(value, f.name), moved) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **changed)
+    return value
+
+
 async def packed(job: Job) -> Parcel:
     """Raises `Unavailable` if a file is gone, which happens to a request that nobody waits for any more."""
     contents = {file.path: await asyncio.to_thread(_pieces, Path(file.path)) for file in files_of(job.payload)}
@@ -55,7 +67,7 @@ async def unpacked(parcel: Parcel, spool: Spool) -> AsyncGenerator[Job]:
             stack.callback(here.remove)
             await _fill(here, parcel.contents[file.path])
             moved[file.path] = here.media(file.media_type)
-        yield dataclasses.replace(parcel.job, payload=_with(parcel.job.payload, moved))
+        yield dataclasses.replace(parcel.job, payload=with_files(parcel.job.payload, moved))
 
 
 def _pieces(path: Path) -> Pieces:
@@ -70,15 +82,3 @@ async def _fill(file: SpoolFile, pieces: Pieces) -> None:
     await file.write(b"")  # also an empty file is one
     for piece in pieces:
         await file.write(await piece)
-
-
-def _with(value: Any, moved: Mapping[str, Media]) -> Any:
-    """The same value with its files where they are now."""
-    if isinstance(value, Media):
-        return moved[value.path]
-    if isinstance(value, tuple):
-        return tuple(_with(item, moved) for item in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changed = {f.name: _with(getattr(value, f.name), moved) for f in dataclasses.fields(value)}
-        return dataclasses.replace(value, **changed)
-    return value

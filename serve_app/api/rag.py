@@ -23,6 +23,7 @@ from serve_app.api.runs import Feed
 from serve_app.api.service import Service
 from serve_app.api.shapes import TextShape
 from serve_app.api.uploads import multipart, takes_form
+from serve_app.policies import access
 from serve_app.policies.limits import RANGES
 from serve_app.types import (
     Artifact,
@@ -279,9 +280,7 @@ def _job(call: Call, kind: Kind, payload: Payload, model: str, whole: bool, user
 
 
 def _collection(call: Call, name: str) -> str:
-    """The length keeps `a` + `b:c` and `a:b` + `c` apart."""
-    tenant = call.caller.tenant
-    return f"{len(tenant)}:{tenant}:{name}"
+    return access.collection_of(call.caller.tenant, name)
 
 
 def _card(document: Mapping[str, Any]) -> dict[str, Any]:

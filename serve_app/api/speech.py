@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import struct
 import time
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
@@ -23,6 +22,7 @@ from serve_app.api.service import Service
 from serve_app.api.shapes import TextShape
 from serve_app.errors import BadRequest
 from serve_app.policies.limits import Limits
+from serve_app.services.wav import with_length
 from serve_app.types import Artifact, Constraints, Done, Event, Job, Kind, Routed, Speech, Usage, Wish
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -34,7 +34,6 @@ MOODS = {  # words of an instruction that name a style
     "calm": ("calm", "gentle", "soft", "sooth", "relax", "차분", "조용", "부드럽"),
     "serious": ("serious", "formal", "solemn", "진지", "엄숙"),
 }
-RIFF_UNKNOWN = b"\xff\xff\xff\xff"
 
 router = APIRouter(responses=ERRORS)
 
@@ -61,6 +60,7 @@ class SpeechRequest(Speaking):
     instructions: Annotated[str, Field(max_length=4096)] | None = Field(
         None, description="How to speak: words such as 'cheerful' or 'calm' choose a style."
     )
+    style: wire.Name | None = Field(None, description="A style by its name; it goes before `instructions`.")
 
 
 class TtsRequest(Speaking):
@@ -107,7 +107,7 @@ async def create_speech(
     payload = Speech(
         _bounded(body.input, "input", service.limits),
         voice,
-        style_of(body.instructions or ""),
+        body.style or style_of(body.instructions or ""),
         body.language,
         body.speed,
         body.response_format,
@@ -247,14 +247,6 @@ async def _stored(collected: Collected, service: Service, call: Call) -> dict[st
             sha256=hashlib.sha256(data).hexdigest(),
         ),
     ).model_dump()
-
-
-def with_length(audio: bytes) -> bytes:
-    """A WAV file that was made as a stream, now with its length in its header; any other file as it is."""
-    if audio[:8] != b"RIFF" + RIFF_UNKNOWN:
-        return audio
-    size = struct.pack("<I", len(audio) - 44)
-    return audio[:4] + struct.pack("<I", len(audio) - 8) + audio[8:40] + size + audio[44:]
 
 
 def _used(usage: Usage) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Errors of the service as they were raised there, made again from what came over HTTP."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -34,3 +35,12 @@ def rebuilt(found: Mapping[str, Any], status: int | None, retry_after_s: int | N
     error = kind(str(found.get("message", "")), param=found.get("param"), code=code, retry_after_s=retry_after_s)
     error.status = status or kind.status
     return error
+
+
+@contextlib.contextmanager
+def understood() -> Iterator[None]:
+    """What is no answer of ours is an error of ours."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EngineFailed("The service answered with something else than was asked for.") from error

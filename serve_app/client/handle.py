@@ -2,16 +2,23 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from serve_app.client.way import Answerer, Run
+from serve_app.client.files import Held
+from serve_app.client.way import Answerer, Found, Run
 from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
+from serve_app.policies.access import collection_of
 from serve_app.policies.routing import route_header
-from serve_app.types import Decision, Delta, Done, Job, Routed
+from serve_app.services.spool import Spool
+from serve_app.types import Artifact, Decision, Delta, Documents, Done, Event, Job, Media, Retrieval, Routed
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
+
+    from serve_app.parcels import Parcel
 
 
 class Handle:
@@ -19,22 +26,57 @@ class Handle:
 
     def __init__(self, handle: "DeploymentHandle") -> None:
         self._handle = handle
+        self._spool = Spool()
 
     async def run(self, job: Job) -> Run:
         with _cluster_errors():
-            batches = self._handle.options(stream=True, method_name="run").remote(job)
-            try:
-                async for batch in batches:
-                    for item in batch:
-                        match item:
-                            case MegaCityError():
-                                raise item
-                            case Routed(decision):
-                                yield Answerer(decision.model, decision.version, route_header(decision))
-                            case Delta() | Done():
-                                yield item
-            finally:
-                batches.cancel()
+            async with contextlib.aclosing(self._events("run", job)) as events:
+                async for event in events:
+                    match event:
+                        case Routed(decision):
+                            yield _answerer(decision)
+                        case Delta() | Done():
+                            yield event
+
+    async def ask(self, job: Job) -> Found:
+        collected = _Collected()
+        with _cluster_errors():
+            sent = await self._packed(replace(_scoped(job), wish=replace(job.wish, whole=True)))
+            method = "run" if isinstance(sent, Job) else "receive"
+            async with contextlib.aclosing(self._events(method, sent)) as events:
+                async for event in events:
+                    collected.take(event)
+        return collected.found()
+
+    async def _events(self, method: str, sent: "Job | Parcel") -> AsyncGenerator[Event]:
+        batches = self._handle.options(stream=True, method_name=method).remote(sent)
+        try:
+            async for batch in batches:
+                for item in batch:
+                    if isinstance(item, MegaCityError):
+                        raise item
+                    yield item
+        finally:
+            batches.cancel()
+
+    async def _packed(self, job: Job) -> "Job | Parcel":
+        """The job as it is or, if it has files, with them: those in memory go by way of this process's spool."""
+        from serve_app.parcels import files_of, packed, with_files
+
+        files = list(files_of(job.payload))
+        if not files:
+            return job
+        with contextlib.ExitStack() as stack:
+            moved = {file.path: await self._on_disk(file, stack) for file in files}
+            return await packed(replace(job, payload=with_files(job.payload, moved)))
+
+    async def _on_disk(self, file: Media, stack: contextlib.ExitStack) -> Media:
+        if not isinstance(file, Held):
+            return file
+        here = self._spool.file()
+        stack.callback(here.remove)
+        await here.write(file.data)
+        return here.media(file.media_type)
 
     async def decide(self, job: Job) -> Decision:
         with _cluster_errors():
@@ -47,7 +89,51 @@ class Handle:
         return names
 
     async def aclose(self) -> None:
-        """A handle holds nothing open."""
+        await asyncio.to_thread(self._spool.close)
+
+
+@dataclass
+class _Collected:
+    """The events of one run."""
+
+    who: Answerer | None = None
+    texts: list[str] = field(default_factory=list)
+    pieces: dict[str, list[bytes]] = field(default_factory=dict)
+    json: set[str] = field(default_factory=set)
+    done: Done | None = None
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Routed(decision):  # a second one means that the run has started anew
+                self.who = _answerer(decision)
+                self.texts, self.pieces = [], {}
+            case Delta(text):
+                self.texts.append(text)
+            case Artifact(name, media_type, data):
+                self.pieces.setdefault(name, []).append(data)
+                if media_type == "application/json":
+                    self.json.add(name)
+            case Done():
+                self.done = event
+
+    def found(self) -> Found:
+        if self.who is None or self.done is None:
+            raise EngineFailed("The answer ended before it was complete.")
+        whole = {name: b"".join(pieces) for name, pieces in self.pieces.items()}
+        artifacts = {name: json.loads(data) if name in self.json else data for name, data in whole.items()}
+        return Found(self.who, "".join(self.texts).strip(), artifacts, self.done.usage)
+
+
+def _answerer(decision: Decision) -> Answerer:
+    return Answerer(decision.model, decision.version, route_header(decision))
+
+
+def _scoped(job: Job) -> Job:
+    """The doors keep the tenants' collections apart; over a handle there is none in between."""
+    if isinstance(job.payload, Documents | Retrieval):
+        name = collection_of(job.caller.tenant, job.payload.collection)
+        return replace(job, payload=replace(job.payload, collection=name))
+    return job
 
 
 def app_handle(app: str) -> "DeploymentHandle":

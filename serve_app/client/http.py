@@ -8,17 +8,21 @@ from typing import Any
 
 import httpx
 
-from serve_app.client.failures import refusal
+from serve_app.client.failures import refusal, understood
+from serve_app.client.files import opened
+from serve_app.client.routes import Request, answer, request, sound
 from serve_app.client.stream import server_sent, told
-from serve_app.client.way import Answerer, Run
-from serve_app.errors import DeadlineExceeded, EngineFailed, Unavailable
-from serve_app.types import Chat, Decision, Job, Priority
+from serve_app.client.way import Answerer, Found, Run
+from serve_app.errors import DeadlineExceeded, EngineFailed, NotFound, Unavailable
+from serve_app.policies.pricing import NANO
+from serve_app.types import Chat, Dance, Decision, Job, Priority, Speech, Usage
 
 CONNECT_S = 10.0
+UNKNOWN = "application/octet-stream"
 
 
 class Http:
-    """Answers are always streamed: what is silent for long is then dead and not busy."""
+    """Chats and speech are always streamed: what is silent for long is then dead and not busy."""
 
     def __init__(self, base_url: str, key: str | None, timeout_s: float) -> None:
         headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -28,11 +32,39 @@ class Http:
     async def run(self, job: Job) -> Run:
         body = {**_body(job), "stream": True, "stream_options": {"include_usage": True}}
         async with self._answered("POST", "/v1/chat/completions", json=body, headers={"x-request-id": job.id}) as reply:
-            model, _, version = reply.headers.get("x-megacity-model", "").rpartition("@")
-            yield Answerer(model, version, reply.headers.get("x-megacity-route", ""))
+            yield _answerer(reply)
             async with contextlib.aclosing(told(server_sent(reply.aiter_bytes()))) as events:
                 async for event in events:
                     yield event
+
+    async def ask(self, job: Job) -> Found:
+        wanted = request(job)
+        async with contextlib.AsyncExitStack() as stack:
+            sent = _sent(wanted, stack)
+            reply = await stack.enter_async_context(
+                self._answered(wanted.method, wanted.path, headers={"x-request-id": job.id}, **sent)
+            )
+            who = _answerer(reply)
+            if isinstance(job.payload, Speech):
+                with understood():
+                    data, usage = await sound(server_sent(reply.aiter_bytes()))
+                return Found(who, "", {"audio": data}, usage)
+            body = await reply.aread()
+        with understood():
+            found = json.loads(body)
+            text, artifacts = answer(job.payload, found)
+            usage = Usage(cost_nano_usd=round(float(reply.headers.get("x-megacity-cost-usd", 0)) * NANO))
+        if isinstance(job.payload, Dance):
+            artifacts["heatmap"] = await self._stored(str(found.get("heatmap_url")))
+        return Found(who, text, artifacts, usage)
+
+    async def _stored(self, path: str) -> bytes | None:
+        """A result that the service keeps; `None` if another of its nodes does."""
+        try:
+            async with self._answered("GET", path) as reply:
+                return await reply.aread()
+        except NotFound:
+            return None
 
     async def decide(self, job: Job) -> Decision:
         async with self._answered("POST", "/api/v1/ai/route", json=_body(job)) as reply:
@@ -67,6 +99,24 @@ class Http:
             if started:
                 raise EngineFailed("The connection broke before the answer was complete.") from error
             raise Unavailable("The connection broke before an answer came. Please try again.") from error
+
+
+def _answerer(reply: httpx.Response) -> Answerer:
+    model, _, version = reply.headers.get("x-megacity-model", "").rpartition("@")
+    return Answerer(model, version, reply.headers.get("x-megacity-route", ""))
+
+
+def _sent(wanted: Request, stack: contextlib.AsyncExitStack) -> dict[str, Any]:
+    """What httpx is to send; files are open for as long as `stack` is."""
+    if wanted.form is None:
+        return {"json": wanted.body, "params": wanted.query}
+    form = wanted.form
+    texts = {name: (value,) if isinstance(value, str) else value or () for name, value in form.fields.items()}
+    parts: list[tuple[str, Any]] = [(name, (None, text)) for name, several in texts.items() for text in several]
+    for name, file in form.files.items():
+        if file is not None:
+            parts.append((name, (form.name, stack.enter_context(opened(file)), file.media_type or UNKNOWN)))
+    return {"files": parts}  # fields too: so it is a form with files even without one
 
 
 def _body(job: Job) -> dict[str, Any]:

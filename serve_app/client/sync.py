@@ -1,11 +1,26 @@
 """The client for scripts without an event loop."""
 
 import asyncio
-from typing import Self, Unpack
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
-from serve_app.client.city import DEFAULT_URL, Hints, MegaCity, Messages, Options, Stream
+from serve_app.client.chat import Messages, Options, Stream
+from serve_app.client.city import DEFAULT_URL, MegaCity
 from serve_app.client.results import Answer
-from serve_app.types import Decision
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _waited(
+    method: Callable[Concatenate[MegaCity, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["SyncMegaCity", P], T]:
+    @functools.wraps(method)
+    def call(self: "SyncMegaCity", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._loop.run(method(self._city, *args, **kwargs))
+
+    return call
 
 
 class SyncMegaCity:
@@ -21,17 +36,21 @@ class SyncMegaCity:
         city._city, city._loop = MegaCity.from_app(app), asyncio.Runner()
         return city
 
-    def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
-        return self._loop.run(self._city.chat(messages, **options))
+    chat = _waited(MegaCity.chat)
+    route = _waited(MegaCity.route)
+    transcribe = _waited(MegaCity.transcribe)
+    score_pronunciation = _waited(MegaCity.score_pronunciation)
+    score_dance = _waited(MegaCity.score_dance)
+    speak = _waited(MegaCity.speak)
+    embed = _waited(MegaCity.embed)
+    add_document = _waited(MegaCity.add_document)
+    delete_document = _waited(MegaCity.delete_document)
+    ask = _waited(MegaCity.ask)
+    coach = _waited(MegaCity.coach)
+    models = _waited(MegaCity.models)
 
     def stream(self, messages: Messages, **options: Unpack[Options]) -> "SyncStream":
         return SyncStream(self._city.stream(messages, **options), self._loop)
-
-    def route(self, messages: Messages, **hints: Unpack[Hints]) -> Decision:
-        return self._loop.run(self._city.route(messages, **hints))
-
-    def models(self) -> list[str]:
-        return self._loop.run(self._city.models())
 
     def close(self) -> None:
         self._loop.run(self._city.aclose())

@@ -85,6 +85,11 @@ def require(caller: Caller, scope: str) -> None:
         raise Forbidden(f"This key has no scope '{scope}'. Use one that has it, or ask for it.", code="missing_scope")
 
 
+def collection_of(tenant: str, name: str) -> str:
+    """A collection of documents as the engines know it. The length keeps `a` + `b:c` and `a:b` + `c` apart."""
+    return f"{len(tenant)}:{tenant}:{name}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether `host`, without a port, can only mean this machine."""
     name = host.strip("[]").rstrip(".").casefold()

@@ -1,6 +1,7 @@
 """The way over a deployment handle, with a stand-in that answers as Serve's handle does."""
 
 import asyncio
+from array import array
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from serve_app import errors
 from serve_app.client import MegaCity
 from serve_app.client.handle import Handle as HandleWay
-from serve_app.types import Decision, Delta, Done, Job, Routed, Usage
+from serve_app.types import Artifact, Decision, Delta, Done, Embedding, Job, Retrieval, Routed, Usage
 
 DECISION = Decision("llm", "nano", "2", "onprem", reasons=("task=quiz",))
 ANSWER: list[Any] = [
@@ -109,6 +110,28 @@ async def test_what_ray_raises_has_a_name_of_ours(raised: Exception, kind: type[
     with pytest.raises(kind) as caught:
         await city.chat("7 + 7")
     assert "secret" not in str(caught.value)
+
+
+async def test_other_engines_are_asked_by_the_same_methods() -> None:
+    vectors = [
+        Artifact("embeddings", "application/octet-stream", array("f", half).tobytes()) for half in ([1, 0], [0, 1])
+    ]
+    city, handle = city_over([Routed(DECISION), vectors[1]], [Routed(DECISION), *vectors], [Done()])  # it started anew
+    assert await city.embed(["a", "b"], dimensions=2) == [[1, 0], [0, 1]]
+    assert handle.jobs[0].wish.whole
+    assert handle.jobs[0].payload == Embedding(("a", "b"), 2)
+    cited = Artifact("citations", "application/json", b'{"found": false, "citations": []}')
+    city, handle = city_over([Routed(DECISION), cited, Delta("No"), Delta(" idea. ")], [Done(Usage(cost_nano_usd=5))])
+    answer = await city.ask("who?", collection="mine")
+    assert (answer.text, answer.found, answer.source.model, answer.source.cost_usd) == ("No idea.", False, "nano", 5e-9)
+    assert handle.jobs[0].payload == Retrieval("5:local:mine", "who?")  # as the doors name a tenant's collection
+
+
+async def test_an_answer_that_stops_early_is_none() -> None:
+    city, handle = city_over([Routed(DECISION), Delta("half")])
+    with pytest.raises(errors.EngineFailed):
+        await city.ask("who?")
+    assert handle.batches.cancelled
 
 
 async def test_route_and_models() -> None:
