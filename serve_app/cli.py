@@ -300,7 +300,7 @@ def _demo(options: argparse.Namespace) -> int:
     results = asyncio.run(demo(options.url, options.key or os.environ.get("MEGACITY_API_KEY"), quiet=options.json))
     if options.json:
         _print_json(results)
-    return 0 if all(result["ok"] for result in results) else 1
+    return 1 if any(result["ok"] is False for result in results) else 0
 
 
 def _print_json(value: Any) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import io
 import math
+import socket
 import tracemalloc
 import wave
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -27,11 +28,12 @@ from serve_app.api import http
 from serve_app.api.access import Access
 from serve_app.api.service import Service
 from serve_app.client import MegaCity, Sound, SyncMegaCity
+from serve_app.demo import demo
 from serve_app.engine import Engine
 from serve_app.policies.access import AccessRules
 from serve_app.policies.prompting import Templates
 from serve_app.policies.routing import Model, Router
-from serve_app.policies.tables import RoutingTables
+from serve_app.policies.tables import RoutingTables, Task
 from serve_app.types import Artifact, Done, Event, Job, Pose, Routed
 from tests.client.conftest import listening
 from tests.speech.conftest import NANO
@@ -49,7 +51,9 @@ async def serving(engines: Mapping[str, Engine]) -> AsyncIterator[str]:
     for engine in engines.values():
         await engine.load()
     models = {name: Model(name, name, kinds=engine.kinds, context_tokens=10**6) for name, engine in engines.items()}
-    router = Router(RoutingTables(default=next(iter(models))), models, Templates())
+    first = next(iter(models))
+    tasks = dict.fromkeys(("math_tutor", "code_review"), Task(first))
+    router = Router(RoutingTables(default=first, tasks=tasks), models, Templates())
     health = dict.fromkeys(engines, "ready")
 
     async def run(job: Job) -> AsyncIterator[Event]:
@@ -239,3 +243,18 @@ async def test_plain_scripts_have_every_method() -> None:
 
     async with serving({"voice": ESpeak(ESpeak.Options(), slots=1)}) as url:
         assert (await asyncio.to_thread(script, url)).duration_s > 0.5
+
+
+async def test_the_demo_says_what_it_could_not_try(capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving({"voice": ESpeak(ESpeak.Options(), slots=1)}) as url:
+        results = {result["title"].partition(" / ")[0]: result for result in await demo(url)}
+    assert results["Speech"]["ok"] is True
+    assert " s]" in results["Speech"]["answer"]
+    assert {title for title, result in results.items() if result["ok"] is not None} == {"Speech"}
+    assert "'transcription'" in results["Hearing what was said"]["answer"]
+    assert [line[0] for line in capsys.readouterr().out.splitlines() if line[:2] in ("✓ ", "✗ ", "– ")].count("–") == 10
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = await demo(f"http://127.0.0.1:{taken.getsockname()[1]}", quiet=True)
+    assert not any(result["ok"] for result in nobody)
+    assert nobody[0]["ok"] is False
