@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from serve_app.api.proto import megacity_pb2, megacity_pb2_grpc
-from serve_app.client import MegaCity
+from serve_app.client import MegaCity, SyncMegaCity
 from tests.cluster.conftest import Service
 
 SUMS = [("347 더하기 85는 얼마예요?", "432"), ("What is 347 + 85?", "432"), ("4x + 38 = 110", "18")]
@@ -100,7 +100,12 @@ class Homework:
         pieces = [piece async for piece in self.city.stream(question, task="math_tutor")]
         decision = await self.city.route(question)
         models = await self.city.models()
-        return {"text": answer.text, "pieces": "".join(pieces), "route": decision.model, "models": models}
+        rules = b"Members may borrow seven books at a time. Late books are paid for."
+        document = await self.city.add_document(rules, name="rules", collection="homework")
+        found = (await self.city.ask("How many books may members borrow?", collection="homework")).text
+        await self.city.aclose()
+        told = {"models": models, "document": document.id, "found": found}
+        return {"text": answer.text, "pieces": "".join(pieces), "route": decision.model, **told}
 
 ray.init(sys.argv[1], namespace="other", log_to_driver=False, configure_logging=False)
 handle = serve.run(Homework.bind(), name="homework", route_prefix=None)
@@ -125,6 +130,12 @@ def test_second_ray_application_calls_over_a_handle(embedded: Service) -> None:
     assert told["pieces"] == told["text"]
     assert told["route"] == "nano-tutor"
     assert "nano-tutor" in told["models"]
+    assert "seven books" in told["found"]
+    with SyncMegaCity(embedded.url) as city:  # the file came over whole, to where the doors find it too
+        same = city.add_document(
+            text="Members may borrow seven books at a time. Late books are paid for.", collection="homework"
+        )
+        assert same.id == told["document"]
 
 
 def test_dashboard_shows_every_engine_by_name(embedded: Service) -> None:
