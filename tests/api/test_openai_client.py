@@ -7,7 +7,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from serve_app.policies.limits import Limits
-from serve_app.types import Completion, Kind, Priority
+from serve_app.types import Completion, Kind, Priority, Sampling
 from tests.api.stub import Stub
 
 
@@ -227,5 +227,5 @@ async def test_what_is_neutral_needs_nothing(client: AsyncOpenAI, stub: Stub) ->
 
 async def test_what_a_completion_needs(client: AsyncOpenAI, stub: Stub) -> None:
     await client.completions.create(model="auto", prompt="x", suffix="y", logprobs=1, logit_bias={"1": 5})
-    assert stub.jobs[0].payload == Completion("x")
+    assert stub.jobs[0].payload == Completion("x", Sampling(logit_bias=((1, 5.0),)))
     assert stub.jobs[0].wish.needs == {"suffix", "logprobs", "penalties"}
