@@ -54,12 +54,12 @@ proto: $(VENV)/.test  ## generate the gRPC code from serve_app/api/proto/megacit
 limits: $(VENV)/.test  ## write docs/limits.md from the table in serve_app/policies/limits.py
 	@$(BIN)/python -m tools.limits
 
-lock: $(VENV)/.test  ## resolve the dependencies anew
+lock: $(VENV)/.test  ## resolve the dependencies anew: first with those of the tests, which bound the others
 	@$(BIN)/pip install --quiet uv
-	@$(BIN)/uv pip compile -q pyproject.toml --extra tts --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url --upgrade -o requirements.lock
-	@$(BIN)/uv pip compile -q pyproject.toml --extra tts --group dev --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url -c requirements.lock -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra tts --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-emit-index-url --upgrade -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra tts --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-emit-index-url -c requirements-dev.lock -o requirements.lock
 
 clean:  ## remove the environments
 	rm -rf $(VENV) $(VENV)-train $(VENV)-vllm
