@@ -24,6 +24,7 @@ from deployments.text.adapters import adapters, rank
 from deployments.text.calls import Schema, answer_schema, grammar, offered
 from deployments.text.checkpoint import Published, found
 from deployments.text.gauges import Gauges
+from deployments.text.guard import guarded
 from deployments.text.outputs import Answer
 from deployments.text.prompt import Prompter, medium
 from deployments.text.sampling import Choosing
@@ -161,6 +162,7 @@ class VLLM(Engine):
             llm = self._llm
             del self._llm  # when Python ends, it is too late for vLLM to be collected
             await asyncio.to_thread(llm.shutdown, CLOSE_S)
+            self._guard.communicate()
 
     def _load(self) -> None:
         for name, value in ENVIRONMENT.items():
@@ -189,6 +191,8 @@ class VLLM(Engine):
             stat_loggers=[lambda *_: self._gauges],
             disable_log_stats=True,  # of its own loggers
         )
+        manager = self._llm.engine_core.resources.engine_manager
+        self._guard = guarded(process.pid for process in manager.processes)
         cache = config.cache_config
         self._gauges.values["kv_cache_tokens"] = float((cache.num_gpu_blocks or 0) * cache.block_size)
 
@@ -207,6 +211,8 @@ class VLLM(Engine):
         if speculative:
             guessed = {"method": speculative.method, "num_speculative_tokens": speculative.tokens}
             extra["speculative_config"] = guessed | ({"model": speculative.model} if speculative.model else {})
+        if options.images_per_prompt or options.videos_per_prompt:
+            extra["mm_processor_cache_type"] = "lru"  # the other kind unpickles what lies in shared memory
         if self._loras:
             extra |= {"enable_lora": True, "max_loras": len(self._loras), "max_lora_rank": rank(options.loras)}
         return AsyncEngineArgs(
