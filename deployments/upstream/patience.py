@@ -28,6 +28,8 @@ class Patience:
 
     def begun(self) -> None:
         """A token has come."""
+        if self._left_s is None:  # the timer waits for the first one, which may take much longer
+            self._set(min(self._loop.time() + self._between_s, self._last))
         self._left_s = self._between_s
 
     def over(self, closing: bool) -> None:

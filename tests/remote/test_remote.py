@@ -34,10 +34,16 @@ from serve_app.types import (
 )
 from tests.remote.upstream import USAGES, WORDS, Upstream, running
 
-QUICK = {"connect_s": 0.5, "first_token_s": 0.3, "between_tokens_s": 0.2, "total_s": 5.0}
+SILENT = ("silent", "slow")
 HELLO = Chat((Message("user", "hello"),))
 TOOLS = (Tool("add", "Add.", '{"type": "object", "properties": {"a": {}, "b": {}}}', strict=True),)
 Making = Callable[..., Any]
+
+
+def patience(model: str) -> dict[str, float]:
+    """Little of it where the upstream will say nothing, and much where a busy machine may only be slow to."""
+    silent, before = model.startswith(SILENT), model.endswith("before")
+    return {"first_token_s": 0.5 if silent and before else 20, "between_tokens_s": 0.6 if silent else 20}
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ async def made(upstream: Upstream) -> AsyncIterator[Making]:
     async with AsyncExitStack() as stack:
 
         async def make(model: str = "steady", **options: Any) -> Remote:
-            given = {"base_url": upstream.url, "model": model, **QUICK, **options}
+            given = {"base_url": upstream.url, "model": model, **patience(model), **options}
             engine = Remote(Remote.Options.model_validate(given))
             await engine.load()
             stack.push_async_callback(engine.close)
@@ -184,7 +190,7 @@ async def test_faults_before_the_first_token(
     assert came == []
     assert (type(error), error.code, error.retry_after_s) == (kind, code, wait_s)
     assert "SECRET" not in error.message
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 10
 
 
 @pytest.mark.parametrize(
@@ -236,12 +242,12 @@ async def test_a_connection_serves_one_answer_after_another(made: Making, upstre
 
 
 async def test_a_slow_reader_is_no_silence_of_the_upstream(made: Making) -> None:
-    engine = await made(between_tokens_s=0.1)
+    engine = await made(between_tokens_s=0.5)
     count = 0
     async for event in engine.run(Job("job", Kind.CHAT, HELLO)):
         count += isinstance(event, Delta)
         if count in (1, 2):
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.7)
     assert count == WORDS
 
 
@@ -317,7 +323,7 @@ def test_settings_that_are_refused(wrong: dict[str, Any]) -> None:
 
 
 async def embedded(upstream: Upstream, model: str = "steady", **more: Any) -> list[Event]:
-    given = {"base_url": upstream.url, "model": model, **QUICK}
+    given = {"base_url": upstream.url, "model": model}
     engine = RemoteEmbeddings(RemoteEmbeddings.Options.model_validate(given))
     await engine.load()
     try:

@@ -38,7 +38,7 @@ from serve_app.types import (
     Wish,
 )
 from tests.money.rows import rows
-from tests.remote.test_remote import QUICK, TOOLS
+from tests.remote.test_remote import TOOLS, patience
 from tests.remote.upstream import WORDS, Upstream, running
 
 BEFORE = [
@@ -84,7 +84,7 @@ async def build(tmp_path: Path) -> AsyncIterator[Any]:
             engines: dict[str, Handler] = {}
             for name, model in (("first", fault), ("second", well)):
                 url = _nobody() if model.startswith("down") else upstream.url
-                engine = Remote(Remote.Options.model_validate({"base_url": url, "model": model, **QUICK}))
+                engine = Remote(Remote.Options.model_validate({"base_url": url, "model": model, **patience(model)}))
                 await engine.load()
                 stack.push_async_callback(engine.close)
                 engines[name] = structured(engine.run)
