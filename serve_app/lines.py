@@ -19,6 +19,7 @@ import struct
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,10 +205,14 @@ class Lines:
         self._idle: list[_Line] = []
 
     async def run(self, job: Job) -> AsyncGenerator[Batch]:
-        """A job's batches. Raises `OSError` if the engine's process is lost, and what Serve's calls raise."""
+        """A job's batches. Raises `OSError` if the engine's process is lost, and what Serve's calls raise.
+
+        A lease outlives the request that it was asked for, so it is asked for outside of that request's context: Serve
+        cancels what a request has called when the request itself is over.
+        """
         line, way = self._free(), None
         if not line:
-            answers = self._call(job, self._node)
+            answers = Context().run(self._call, job, self._node)
             try:
                 async for answer in answers:
                     if isinstance(answer, Lease):

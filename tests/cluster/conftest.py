@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-START_S = 110
+START_S = 118
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
+from contextvars import ContextVar
 
 import pytest
 
@@ -101,6 +102,20 @@ async def test_jobs_at_a_time_have_a_lease_each(engine: Engine) -> None:
     way = Lines(engine.call, "here", no_files)
     await asyncio.gather(*(said(way, "a b c") for _ in range(5)))
     assert engine.calls == 5
+
+
+async def test_a_lease_belongs_to_no_request(engine: Engine) -> None:
+    """Serve would cancel it with the request in whose context it was asked for, and others with it."""
+    request: ContextVar[str] = ContextVar("request", default="none")
+    seen: list[str] = []
+
+    def call(job: Job, node: str) -> Call:
+        seen.append(request.get())
+        return engine.call(job, node)
+
+    request.set("mine")
+    await said(Lines(call, "here", no_files), "a")
+    assert seen == ["none"]
 
 
 async def test_an_error_ends_a_job_and_not_its_line(engine: Engine) -> None:
