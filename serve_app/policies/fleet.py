@@ -8,8 +8,8 @@ import math
 from typing import Any
 
 from serve_app.policies.fleet_load import observe, outlook
-from serve_app.policies.fleet_obs import Seen, Spec, World, read
-from serve_app.policies.fleet_plan import Plan, plan
+from serve_app.policies.fleet_obs import UNBOUNDED, Seen, Spec, World, read
+from serve_app.policies.fleet_plan import Pair, Plan, insurance, plan
 
 Counts = dict[str, dict[str, int]]
 
@@ -28,9 +28,16 @@ def decide(t: float, obs: Any, mem: dict[str, Any]) -> Counts:
     cap = _spot_cap(world, mem)
     chosen = plan(world, outlooks, cap)
     for name, count in chosen.cloud.items():
-        chosen.cloud[name] = _lingering(engines[name], t, count, world.seen[name])
+        chosen.cloud[name] = _lingering(engines[name], t, count, world.seen[name], world.specs[name].wait)
     _keep_warm(world, chosen, engines, t)
-    counts = _placed(world, chosen, cap)
+    losses = _losses(world, t, mem)
+    pairs = {}
+    for name, spot in _spot(world, chosen, cap).items():
+        pair = spot, chosen.cloud[name] - spot
+        more = insurance(world.specs[name], world.seen[name], outlooks[name], chosen.own[name], pair, cap, losses)
+        more = min(spot, _most_lately(engines[name], "insured", t, more, INSURED_S))
+        pairs[name] = spot - more, pair[1] + more
+    counts = _placed(world, chosen, pairs)
     mem["asked"] = sum(count["spot"] for count in counts.values())
     return counts
 
@@ -38,12 +45,22 @@ def decide(t: float, obs: Any, mem: dict[str, Any]) -> Counts:
 LINGER_S = 60.0
 
 
-def _lingering(mine: dict[str, Any], t: float, count: int, seen: Seen) -> int:
-    """What there is stays until it has not been wanted for a while: one quiet moment is no reason to let go."""
-    recent = [(when, wanted) for when, wanted in mine.get("wanted", ()) if 0 <= t - when < LINGER_S]
-    mine["wanted"] = [*recent, (t, count)]
-    most = max(wanted for _, wanted in mine["wanted"])
-    return int(max(count, min(most, seen.have(1) + seen.have(2))))
+INSURED_S = 900.0
+"""The risk of losing spot changes slowly; to exchange instances to and fro for it costs more than to stay."""
+
+
+def _lingering(mine: dict[str, Any], t: float, count: int, seen: Seen, wait: float) -> int:
+    """What there is stays until it has not been wanted for a while: one quiet moment is no reason to let go.
+
+    While requests are late, an order stands: without it they may be as late again before the next one is warm.
+    """
+    have, lately = seen.have(1) + seen.have(2), _most_lately(mine, "wanted", t, count, LINGER_S)
+    return max(count, have if seen.oldest_wait > wait else min(lately, have))
+
+
+def _most_lately(mine: dict[str, Any], key: str, t: float, count: int, within_s: float) -> int:
+    mine[key] = [*((when, was) for when, was in mine.get(key, ()) if 0 <= t - when < within_s), (t, count)]
+    return int(max(was for _, was in mine[key]))
 
 
 IDLE_S = 1800.0
@@ -77,12 +94,34 @@ def _spot_cap(world: World, mem: dict[str, Any]) -> int:
     return held if mem["cool"] else max(world.spot_cap, held)
 
 
-def _placed(world: World, chosen: Plan, cap: int) -> Counts:
-    spot = _spot(world, chosen, cap)
+LOSS_S = 4 * 3600.0
+"""Before any loss is seen, the spot market is expected to fall once in so long; it weighs as much as one that fell."""
+
+MARKET_S = 6 * 3600.0
+
+
+def _losses(world: World, t: float, mem: dict[str, Any]) -> float:
+    """How often spot is lost, per second: from the times that it was, or that the market fell by half or more."""
+    held, cap, last = sum(seen.have(1) for seen in world.seen.values()), world.spot_cap, mem.get("market")
+    if last is None or not 0 <= t - last["t"] < MARKET_S:
+        last = {"t": t, "for": LOSS_S, "fell": 1.0, "held": 0, "cap": cap}
+    fell = held < min(last["held"], mem.get("asked", 0)) or cap <= last["cap"] // 2 < last["cap"]
+    keep = math.exp(-(t - last["t"]) / MARKET_S)
+    watched = t - last["t"] if last["held"] or cap < UNBOUNDED else 0.0
+    mem["market"] = last = {
+        "t": t,
+        "for": last["for"] * keep + watched,
+        "fell": last["fell"] * keep + fell,
+        "held": held,
+        "cap": cap,
+    }
+    return float(last["fell"] / max(last["for"], 1.0))
+
+
+def _placed(world: World, chosen: Plan, pairs: dict[str, Pair]) -> Counts:
     counts: Counts = {}
     for name, seen in world.seen.items():
-        own, cloud = chosen.own[name], chosen.cloud[name]
-        counts[name] = _bridged(seen, world.specs[name], own, spot[name], cloud - spot[name])
+        counts[name] = _bridged(seen, world.specs[name], chosen.own[name], *pairs[name])
     _fit_own(world, counts)
     return counts
 

@@ -71,6 +71,7 @@ def observe(mine: dict[str, Any], t: float, seen: Seen, spec: Spec, tick_s: floa
     mine["t"] = t
     mine["ticks"] += 1
     mine["age"] += dt
+    mine["life"] += dt
     served = max(0.0, mine["queued"] + seen.arrivals - seen.queued)
     finished = max(0.0, mine["queued"] + mine["running"] + seen.arrivals - seen.queued - seen.running)
     _learn_service(mine, seen, spec, finished, dt)
@@ -103,6 +104,7 @@ def _begin(mine: dict[str, Any], spec: Spec) -> None:
         "waiting": 0.0,
         "ticks": 0,
         "age": 0.0,
+        "life": mine.get("life", 0.0),
         "worth": mine.get("worth", FIRST_WORTH),
         "allowed": AIM,
         "peak": mine.get("peak", 0.0),
@@ -186,6 +188,9 @@ def _above(first: float, last: float, limit: float) -> float:
 
 
 AIM = 0.034
+YOUNG_S, YOUNGEST = 3600.0, 0.3
+"""Early on, one burst can be more than all that may be missed: half as many misses are aimed at in the first hour."""
+
 LEAST_PRICE = 0.01 / 3600
 """Where the cloud costs nothing, a miss is still worth something."""
 
@@ -200,7 +205,8 @@ def _price_misses(mine: dict[str, Any], late: float, arrivals: float, dt: float)
     """What a miss is worth, in requests served in the cloud: it rises while too many are missed, else it falls."""
     rate = mine["recent"][0] / RECENT_S
     ahead = max(200.0, rate * min(PLAN_AHEAD_S, max(AT_LEAST_AHEAD_S, mine["age"])))
-    allowed = AIM + (AIM * mine["served"] - mine["missed"]) / ahead
+    aim = AIM * max(YOUNGEST, mine["life"] / (mine["life"] + YOUNG_S))
+    allowed = aim + (aim * mine["served"] - mine["missed"]) / ahead
     mine["allowed"] = allowed = min(MOST_ALLOWED, max(LEAST_ALLOWED, allowed))
     if mine["ticks"] <= SETTLED_TICKS or not mine["recent"][0]:
         return

@@ -16,7 +16,13 @@ MOVE_S = 600.0
 MOST_TRIED = 100
 """Fleets of more instances are planned in steps of several."""
 
+EVERY = 8
+"""Every so many of the loads that may be are enough to see what a loss would do."""
+
 STEPS = (0.0, 0.25, 0.5, 1.0)
+
+
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +42,19 @@ class _Options:
 def plan(world: World, outlooks: dict[str, Outlook], spot_cap: int) -> Plan:
     """Own GPUs go where they save most; what is missing is rented, and if spot runs short, at a higher price."""
     found = Plan({}, {})
+    misses = {name: _misses(outlook, world.specs[name], world.tick_s) for name, outlook in outlooks.items()}
     for step in STEPS:
-        options = {name: _options(world, name, outlook, step) for name, outlook in outlooks.items()}
+        options = {name: _options(world, name, outlook, misses[name], step) for name, outlook in outlooks.items()}
         found = _share(options, world.own_gpus)
         if sum(found.cloud.values()) <= spot_cap:
             break
     return found
 
 
-def _options(world: World, name: str, outlook: Outlook, step: float) -> _Options:
+def _options(world: World, name: str, outlook: Outlook, misses: Callable[[int], float], step: float) -> _Options:
     spec, seen = world.specs[name], world.seen[name]
     price = spec.spot + step * max(0.0, spec.od - spec.spot)
     price = max(price, 1e-9)
-    misses = _misses(outlook, spec, world.tick_s)
     most = max((*outlook.series, *(load for _, load in outlook.guesses)), default=0.0)
     most += min(most, outlook.backlog / HOLD_S * 4)
     top = math.ceil(most / spec.slots_cloud) + 1 if outlook.known else 0
@@ -66,6 +72,37 @@ def _options(world: World, name: str, outlook: Outlook, step: float) -> _Options
         options.cost.append(best + own * world.idle + _moving(world, seen, spec, own, price))
         options.cloud.append(best_cloud)
     return options
+
+
+def insurance(spec: Spec, seen: Seen, outlook: Outlook, own: int, counts: Pair, cap: int, losses: float) -> int:
+    """How many spot instances are to be on-demand ones instead, for the risk of losing them.
+
+    `counts` are those on spot and on demand without it. `losses` is how often the market falls, per second: half the
+    times to half of `cap`, half the times to nothing.
+    """
+    spot, od = counts
+    if not spot or not outlook.known:
+        return 0
+    surcharge = max(0.0, spec.od - spec.spot)
+    best, chosen = math.inf, 0
+    for more in range(spot + 1):
+        cost = more * surcharge + max(0, od + more - seen.have(2)) * spec.od * spec.cold_cloud / HOLD_S
+        safe = own * spec.slots_own + (od + more) * spec.slots_cloud
+        left = min(spot - more, cap // 2) * spec.slots_cloud
+        late = (_late_after_loss(outlook, spec, safe) + _late_after_loss(outlook, spec, safe + left)) / 2
+        if cost + losses * late * outlook.miss_usd < best:
+            best, chosen = cost + losses * late * outlook.miss_usd, more
+    return chosen
+
+
+def _late_after_loss(outlook: Outlook, spec: Spec, slots: int) -> float:
+    """Requests that wait too long until what is ordered at the loss is warm, on average over the loads that may be."""
+    loads = outlook.series[::EVERY] or (outlook.level,)
+    late = 0.0
+    for load in loads:
+        if load > slots:
+            late += load * max(0.0, spec.cold_cloud - spec.wait * slots / (load - slots))
+    return late / len(loads) / max(0.05, outlook.service_s)
 
 
 def _moving(world: World, seen: Seen, spec: Spec, own: int, price: float) -> float:

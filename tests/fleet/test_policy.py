@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.policies.fleet import decide
+from serve_app.policies.fleet_load import Outlook
+from serve_app.policies.fleet_obs import read
+from serve_app.policies.fleet_plan import insurance
 from serve_app.simulator.setup import LLM
 from tests.fleet.worlds import POOLS, config, engine, observation
 
@@ -87,7 +90,49 @@ def _loaded(arrivals: int, ticks: int, **world):
 def test_what_own_gpus_cannot_carry_is_rented_on_spot_first():
     decided = _loaded(120, 60)["chat"]
     assert decided["own"] * 8 + (decided["spot"] + decided["od"]) * 12 > 58
-    assert decided["od"] == 0 or decided["spot"] == 5
+    assert decided["spot"] > 0
+
+
+def test_spot_is_exchanged_for_on_demand_as_the_risk_of_losing_it_is_worth():
+    world = read(observation(engines={"chat": engine(ready={"own": 1, "spot": 4, "od": 0})}))
+    busy = Outlook((40.0,) * 80, (), 40.0, 0.0, 5.0, 0.05, known=True)
+
+    def exchanged(every_s: float, cap: int = 4) -> int:
+        return insurance(world.specs["chat"], world.seen["chat"], busy, 1, (4, 0), cap, 1 / every_s)
+
+    assert exchanged(1e9) == 0
+    assert 0 < exchanged(3600.0) <= 4
+    assert exchanged(3600.0, cap=8) <= exchanged(3600.0)
+
+
+def test_losses_are_counted_whether_or_not_it_was_ours_that_was_lost():
+    rates = []
+    for caps in (5,), (5, 0, 5, 0, 5):
+        mem = {}
+        for tick in range(720):
+            decide(tick * 10.0, observation(spot_cap=caps[tick * len(caps) // 720]), mem)
+        rates.append(mem["market"]["fell"] / mem["market"]["for"])
+    assert rates[0] * 2 < rates[1]
+
+
+def test_while_requests_are_late_no_order_is_taken_back():
+    mem, ordered = {}, 0
+    for tick in range(12):
+        seen = {
+            "chat": engine(
+                arrivals=60 if tick < 6 else 0,
+                queued=max(0, 150 - 10 * tick),
+                running=24,
+                oldest_wait=30.0,
+                ready={"own": 3, "spot": 0, "od": 0},
+                starting={"own": 0, "spot": 0, "od": ordered},
+            ),
+            "gen": engine(),
+        }
+        decided = decide(tick * 10.0, observation(engines=seen, own_free=0, spot_cap=0), mem)["chat"]
+        assert decided["od"] >= ordered
+        ordered = decided["od"]
+    assert ordered > 0
 
 
 def test_without_spot_it_is_rented_on_demand():
