@@ -12,7 +12,7 @@ from serve_app.types import Chat, Completion, Done, Event, Job, Kind, Message, R
 from tests.deployments.subjects import collect, example
 from tests.vllm.conftest import Running, text_of
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800), pytest.mark.asyncio(loop_scope="session")]
 
 MARK = {
     "type": "object",

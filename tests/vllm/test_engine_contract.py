@@ -21,4 +21,4 @@ __all__ = [
     "test_runs_at_the_same_time_do_not_mix",
     "test_usage_counts_what_was_sent",
 ]
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800), pytest.mark.asyncio(loop_scope="session")]

@@ -11,7 +11,7 @@ from deployments.vllm import VLLM
 from serve_app.errors import ConfigError
 from tests.vllm.conftest import NANO
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from serve_app.types import Caller, Constraints, Done, Job, Kind, Priority
 from tests.deployments.subjects import collect, example
 from tests.vllm.conftest import COMPUTED, Running, text_of
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800), pytest.mark.asyncio(loop_scope="session")]
 
 LONG = "The sum of two and three is five, and of three and four it is seven. " * 8
 

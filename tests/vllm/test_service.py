@@ -14,10 +14,10 @@ from jsonschema import Draft202012Validator
 from tests.cluster.conftest import Service, _spawn, metric
 from tests.vllm.test_answers import GRADE, MARK
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
 PROFILE = Path(__file__).parent / "service.yaml"
-LOAD_S = 400.0
+LOAD_S = 1200.0
 
 
 @pytest.fixture(scope="module")
