@@ -17,7 +17,7 @@ from serve_app.errors import BadRequest, ConfigError, EngineFailed
 from serve_app.types import Delta, Done, Event, Kind
 from tests.deployments.subjects import NANO, collect, example
 
-WILD = {"temperature": 2.0, "max_tokens": 24}
+WILD = {"temperature": 10.0, "max_tokens": 24}
 
 
 @pytest.fixture
