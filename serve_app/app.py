@@ -43,10 +43,10 @@ def build(args: Settings) -> serve.Application:
         name="ingress",
         num_replicas=args.ingress.replicas,
         max_ongoing_requests=1024,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, **fleet.placed(args.ingress.placement)},
         graceful_shutdown_timeout_s=args.ingress.drain_s + 10,
     )
-    return ingress.bind(args.model_dump(mode="json"), fleet.hosts(args.engines))
+    return ingress.bind(args.model_dump(mode="json"), fleet.hosts(args.engines, args.fleet))
 
 
 class Ingress:

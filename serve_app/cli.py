@@ -86,6 +86,7 @@ def _add_route(commands: Any) -> None:
 def _add_status(commands: Any) -> None:
     status = _command(commands, "status", _status, "show a running service: engines, addresses, memory")
     status.add_argument("--url", default=DEFAULT_URL)
+    status.add_argument("--head", metavar="HOST:PORT", help="the Ray cluster's head: show its machines and the fleet")
 
 
 def _add_keys(commands: Any) -> None:
@@ -196,12 +197,18 @@ def _status(options: argparse.Namespace) -> int:
     if running is not None:
         state["addresses"] = {"url": running.url, "grpc": running.grpc, "dashboard": running.dashboard}
         state["processes"] = [{"name": p.name, "pid": p.pid, "pss_mb": round(p.pss_mb, 1)} for p in tree(running.pid)]
+    if options.head:
+        from serve_app.cluster.report import cluster, lines
+
+        state["cluster"] = cluster(options.head)
     if options.json:
         _print_json(state)
         return 0 if state["status"] == "ready" else 1
     print(f"{options.url}: {state['status']}")
     for engine, health in state["engines"].items():
         print(f"  {engine:<14} {health}")
+    for line in lines(state["cluster"]) if options.head else ():
+        print(line)
     for process in state.get("processes", []):
         print(f"  {process['name']:<34} {process['pss_mb']:>8.1f} MB")
     return 0 if state["status"] == "ready" else 1

@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -32,15 +33,18 @@ from serve_app.policies.access import AccessRules, is_loopback
 from serve_app.policies.caching import CacheRules
 from serve_app.policies.cards import card as known_card
 from serve_app.policies.limits import Limits
+from serve_app.policies.ondemand import OnDemand
 from serve_app.policies.pricing import Node, Price, Tariff, TokenPrices
 from serve_app.policies.prompting import Templates
 from serve_app.policies.routing import Model, Router, RoutingTables, Versions
+from serve_app.policies.schedule import Schedule
 from serve_app.policies.versions import by_version
 from serve_app.services.home import home
 from serve_app.types import Kind
 
 PROFILES = Path(__file__).parent / "profiles"
 ON_PREM = "onprem"
+RENTED = ("spot", "ondemand")
 
 
 class Strict(BaseModel):
@@ -72,13 +76,17 @@ class Resources(Strict):
 
 
 class EngineEntry(Strict):
-    """One engine of a profile; its name is its key, and its deployment's name on the Ray dashboard."""
+    """One engine of a profile; its name is its key, and its deployment's name on the Ray dashboard.
+
+    `drain_s`: how long a replica that is to go may finish what it has begun. On spot machines it comes off the notice.
+    """
 
     engine: str
     options: dict[str, Any] = {}
     slots: PositiveInt = 1
     waiting: NonNegativeInt = 64
     replicas: PositiveInt | Replicas = 1
+    drain_s: PositiveFloat = 30.0
     resources: Resources = Resources()
     placement: list[dict[str, str]] = []
     needs: dict[str, str] = {}
@@ -133,12 +141,16 @@ class GrpcAddress(Address):
 
 
 class IngressEntry(Strict):
-    """The deployment that holds the doors. `drain_s`: how long it waits for what is in flight before it goes."""
+    """The deployment that holds the doors. `drain_s`: how long it waits for what is in flight before it goes.
+
+    `placement`: labels of the nodes that hold them, in the order of preference; without it any node may.
+    """
 
     replicas: PositiveInt = 1
     http: Address = Address()
     grpc: GrpcAddress = GrpcAddress()
     drain_s: PositiveFloat = 20.0
+    placement: list[dict[str, str]] = []
 
     def exposed(self) -> str | None:
         """An address of a door that other machines may reach."""
@@ -166,6 +178,51 @@ class Cards(Strict):
         return name
 
 
+class ByPlace(Strict):
+    """One figure for own machines and one for rented ones."""
+
+    own: NonNegativeFloat
+    cloud: NonNegativeFloat
+
+
+class FleetEngine(Strict):
+    """An engine as the fleet policy sees it: seconds from nothing to ready, and how long most requests may wait.
+
+    `fixed_s`, `prefill_per_s` and `token_s` say what a request takes until that has been measured. `schedule` narrows
+    the number of replicas by the hour; `on_demand` says when an engine that may sleep goes back to sleep.
+    """
+
+    cold_s: ByPlace = ByPlace(own=40.0, cloud=120.0)
+    wait_s: PositiveFloat = 5.0
+    cloud_slots: PositiveInt | None = None
+    fixed_s: NonNegativeFloat = 0.0
+    prefill_per_s: NonNegativeFloat = 0.0
+    token_s: NonNegativeFloat = 0.0
+    od_per_h: NonNegativeFloat | None = None
+    spot_per_h: NonNegativeFloat | None = None
+    schedule: Schedule | None = None
+    on_demand: OnDemand = OnDemand()
+
+
+class FleetEntry(Strict):
+    """One policy for the number of replicas of all engines that are named here (docs/fleet.md).
+
+    `own_replicas`: how many of their replicas the own GPUs hold together. Prices are in dollars per hour of a rented
+    machine; `clock` names a function that gives the time, for tests.
+    """
+
+    own_replicas: NonNegativeInt
+    od_per_h: NonNegativeFloat
+    spot_per_h: NonNegativeFloat
+    engines: dict[str, FleetEngine] = Field(min_length=1)
+    tick_s: PositiveFloat = 10.0
+    kwh: NonNegativeFloat = 0.12
+    w_idle: NonNegativeFloat = 30.0
+    w_busy: NonNegativeFloat = 575.0
+    min_bill_s: NonNegativeFloat = 60.0
+    clock: str | None = None
+
+
 class Settings(Strict):
     """Everything under `args`: what runs, the tables that decide who answers, and what the hardware costs."""
 
@@ -179,6 +236,7 @@ class Settings(Strict):
     cache: CacheRules = CacheRules()
     nodes: dict[str, Node] = {}
     cards: dict[str, Cards] = {}
+    fleet: FleetEntry | None = None
 
     def cores(self) -> float:
         """What all replicas take when there are most of them."""
@@ -278,6 +336,7 @@ def load_profile(name_or_path: str, changes: dict[str, Any] | None = None) -> Pr
             application["args"] = _merged(application.get("args") or {}, changes)
     serve = _validated(ServeFile, document, path.name)
     _check(serve.applications[0].args, path.name)
+    _check_fleet(serve.applications[0], path.name)
     return Profile(path, document, serve)
 
 
@@ -383,6 +442,24 @@ def _check(settings: Settings, where: str) -> None:
             f"{where}: access.anonymous: callers without a key are for loopback only, and {exposed} is not; "
             "set access.anonymous to false and make keys with `megacity keys create`"
         )
+
+
+FLEET_POLICY = "serve_app.cluster.autoscaling:Fleet"
+
+
+def _check_fleet(application: Application, where: str) -> None:
+    """Serve calls a policy for a whole application only if the file says so, and the policy needs `args.fleet`."""
+    fleet = application.args.fleet
+    named = (application.autoscaling_policy or {}).get("policy_function")
+    if (fleet is None) != (named != FLEET_POLICY):
+        missing = "args.fleet" if fleet is None else f"autoscaling_policy: {{policy_function: {FLEET_POLICY}}}"
+        raise ConfigError(f"{where}: the fleet policy needs {missing}, too; give both or none")
+    for name in fleet.engines if fleet else ():
+        entry = application.args.engines.get(name)
+        if entry is None or not isinstance(entry.replicas, Replicas):
+            raise ConfigError(
+                f"{where}: fleet.engines.{name}: there is no engine of that name with replicas: {{min, max}}"
+            )
 
 
 def _check_engine(entry: EngineEntry, key: str) -> None:

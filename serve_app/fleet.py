@@ -1,14 +1,14 @@
 """Engines as Serve deployments: how each is scaled and placed, and how it is at this moment."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app import logs
-from serve_app.config import EngineEntry, Replicas
+from serve_app.config import EngineEntry, FleetEntry, Replicas
 from serve_app.host import Host
 from serve_app.policies.routing import Health
 
@@ -21,13 +21,13 @@ take the place of a lower one and the others are refused at once; what is on its
 """
 
 
-def hosts(engines: Mapping[str, EngineEntry]) -> dict[str, DeploymentHandle]:
+def hosts(engines: Mapping[str, EngineEntry], fleet: FleetEntry | None = None) -> dict[str, DeploymentHandle]:
     """One deployment per engine, named after it, bound to the engines that it needs."""
     bound: dict[str, Any] = {}
     for name in _needed_first(engines):
         entry = engines[name]
         needs = {role: bound[engine] for role, engine in entry.needs.items()}
-        bound[name] = _host(name, entry).bind(name, entry.model_dump(mode="json"), needs)
+        bound[name] = _host(name, entry, fleet).bind(name, entry.model_dump(mode="json"), needs)
     return bound
 
 
@@ -44,30 +44,33 @@ async def watch(health: dict[str, Health]) -> None:
         await asyncio.sleep(HEALTH_PERIOD_S)
 
 
-def _host(name: str, entry: EngineEntry) -> serve.Deployment:
+def _host(name: str, entry: EngineEntry, fleet: FleetEntry | None) -> serve.Deployment:
     """The Serve deployment of one engine, with its own scaling, placement and room for waiters."""
     return serve.deployment(
         Host,
         name=name,
-        ray_actor_options=_actor_options(entry),
+        ray_actor_options={
+            "num_cpus": entry.resources.cpu,
+            "num_gpus": entry.resources.gpu,
+            **placed(entry.placement),
+        },
         max_ongoing_requests=entry.slots + entry.waiting + DOORSTEP,
         max_queued_requests=entry.slots + entry.waiting + DOORSTEP,
-        graceful_shutdown_timeout_s=30,
-        **_scaling(entry),
+        graceful_shutdown_timeout_s=entry.drain_s,
+        **_scaling(name, entry, fleet),
     )
 
 
-def _actor_options(entry: EngineEntry) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_cpus": entry.resources.cpu, "num_gpus": entry.resources.gpu}
-    if entry.placement:
-        first, *rest = entry.placement
-        options["label_selector"] = first
-        if rest:
-            options["fallback_strategy"] = [{"label_selector": labels} for labels in rest]
-    return options
+def placed(placement: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """Ray's options for nodes with these labels, the first that there are."""
+    if not placement:
+        return {}
+    first, *rest = placement
+    fallback = {"fallback_strategy": [{"label_selector": labels} for labels in rest]} if rest else {}
+    return {"label_selector": first, **fallback}
 
 
-def _scaling(entry: EngineEntry) -> dict[str, Any]:
+def _scaling(name: str, entry: EngineEntry, fleet: FleetEntry | None) -> dict[str, Any]:
     if not isinstance(entry.replicas, Replicas):
         return {"num_replicas": entry.replicas}
     bounds = entry.replicas
@@ -77,7 +80,26 @@ def _scaling(entry: EngineEntry) -> dict[str, Any]:
             "max_replicas": bounds.max,
             "initial_replicas": bounds.min,
             "target_ongoing_requests": bounds.target_ongoing,
+            **(_governed(name, entry, fleet) if fleet and name in fleet.engines else {}),
         }
+    }
+
+
+def _governed(name: str, entry: EngineEntry, fleet: FleetEntry) -> dict[str, Any]:
+    """What the fleet policy has to know of an engine travels with it, and Serve's own delays are off.
+
+    The application's policy decides; a deployment's own one stays Serve's default, which takes none of these.
+    """
+    about = {
+        "fleet": fleet.model_dump(mode="json", exclude={"engines"}),
+        "engine": fleet.engines[name].model_dump(mode="json"),
+        "slots": entry.slots,
+    }
+    return {
+        "upscale_delay_s": 0,
+        "downscale_delay_s": 0,
+        "downscale_to_zero_delay_s": 0,
+        "policy": {"policy_kwargs": about},
     }
 
 

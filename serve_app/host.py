@@ -33,7 +33,7 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle
 
 from serve_app import logs, metrics
-from serve_app.config import EngineEntry
+from serve_app.config import ON_PREM, RENTED, EngineEntry
 from serve_app.engine import Engine
 from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
 from serve_app.lines import Batch, FilesWanted, Lease, Lines, Listener
@@ -122,6 +122,17 @@ class Host:
                     own_s = event.usage.engine_s or time.perf_counter() - started
                     event = replace(event, usage=replace(event.usage, engine_s=own_s).with_parts(parts))
                 yield event
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the fleet policy asks of every replica: its slots, its room, and where it runs."""
+        pool = ray.get_runtime_context().get_node_labels().get("pool", ON_PREM)
+        return {
+            "running": float(self.room.busy),
+            "queued": float(len(self.room.waiters)),
+            "came": float(self.room.came),
+            "oldest_wait_s": self.room.oldest_wait_s(),
+            "pool": float(RENTED.index(pool) + 1 if pool in RENTED else 0),
+        }
 
     async def check_health(self) -> None:
         await self.engine.check()

@@ -50,6 +50,7 @@ class Room:
         self.waiters: list[_Waiter] = []
         self._clock = clock
         self._arrivals = 0
+        self.came = 0
         self._handed_over = 0
         self._turns: dict[tuple[str, Priority], int] = {}
         self._mean_held_s = 0.0
@@ -69,7 +70,12 @@ class Room:
             self._learn(self._clock() - started)
             self._leave()
 
+    def oldest_wait_s(self) -> float:
+        """How long whoever has waited longest has waited."""
+        return self._clock() - min((waiter.since for waiter in self.waiters), default=self._clock())
+
     async def _enter(self, job: Job) -> None:
+        self.came += 1
         if _seconds_left(job) <= 0:
             raise _too_late()
         if self.busy < self.slots:

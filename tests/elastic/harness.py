@@ -59,7 +59,7 @@ class Cluster:
     children: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.port, self.dashboard, self.client = free_ports(3)
+        self.port, self.client = free_ports(2)
         self.address = f"127.0.0.1:{self.port}"
         (self.folder / "sold_out").write_text("")
         (self.folder / "orders.jsonl").touch()
@@ -90,7 +90,8 @@ class Cluster:
     @contextlib.contextmanager
     def running(self) -> Iterator["Cluster"]:
         try:
-            self._start_head()
+            if not self._start_head():  # Ray gives its processes 30 s, which a busy machine may not keep
+                assert self._start_head(), (self.folder / "head.log").read_text()[-3000:]
             self.gcs = GcsClient(address=self.address)
             yield self
         finally:
@@ -109,9 +110,16 @@ class Cluster:
             if info.state == 0 and not info.is_head_node
         }
 
+    def all_alive(self) -> set[str]:
+        return {node_id.hex() for node_id, info in self.gcs.get_all_node_info(timeout=10).items() if info.state == 0}
+
     def orders(self, what: str, market: str = "") -> list[dict[str, Any]]:
         lines = (self.folder / "orders.jsonl").read_text().splitlines()
         return [one for one in map(json.loads, lines) if one["what"] == what and market in ("", one["market"])]
+
+    def rented(self) -> list[str]:
+        """Every machine that was ever launched."""
+        return [path.stem for path in self.folder.glob(f"{HEAD_ID[:40]}*.json")]
 
     def sell_out(self, *markets: str) -> None:
         (self.folder / "sold_out").write_text(" ".join(markets))
@@ -149,11 +157,11 @@ class Cluster:
                     found.append(process)
         return found
 
-    def _start_head(self) -> None:
+    def _start_head(self) -> bool:
         config = self.folder / "cluster.json"
         config.write_text(json.dumps(self._config()))
-        self._ray(
-            ["start", "--head", f"--port={self.port}", f"--dashboard-port={self.dashboard}", "--num-cpus=4"],
+        head = self._ray(
+            ["start", "--head", f"--port={self.port}", "--include-dashboard=false", "--num-cpus=4"],
             f"--ray-client-server-port={self.client}",
             f"--temp-dir={self.folder}/ray",
             f"--autoscaling-config={config}",
@@ -166,7 +174,8 @@ class Cluster:
                 "RAY_NODE_TYPE_NAME": "ray.head.default",
             },
         )
-        assert eventually(self._answers, 60), (self.folder / "head.log").read_text()[-3000:]
+        eventually(lambda: self._answers() or head.poll() is not None, 240)
+        return head.poll() is None
 
     def _answers(self) -> bool:
         try:

@@ -181,3 +181,145 @@ def _markets(cloud: Any) -> list[str]:
     reservations = cloud.describe_instances()["Reservations"]
     found = [instance for one in reservations for instance in one["Instances"]]
     return ["spot" if one.get("InstanceLifecycle") == "spot" else "ondemand" for one in found]
+
+
+OBJECT: dict[str, Any] = {"type": "object"}
+TEXTS: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "string"}}
+COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
+CONTAINER = {
+    "type": "object",
+    "required": ["name", "image"],
+    "properties": {
+        "name": {"type": "string", "pattern": "^[a-z0-9-]+$"},
+        "image": {"type": "string"},
+        "env": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+        "envFrom": {"type": "array"},
+        "volumeMounts": {"type": "array", "items": {"type": "object", "required": ["name", "mountPath"]}},
+        "resources": {"type": "object", "properties": {"limits": TEXTS, "requests": TEXTS}},
+    },
+    "additionalProperties": False,
+}
+POD = {
+    "type": "object",
+    "required": ["spec"],
+    "properties": {
+        "metadata": OBJECT,
+        "spec": {
+            "type": "object",
+            "required": ["containers"],
+            "properties": {
+                "containers": {"type": "array", "minItems": 1, "items": CONTAINER},
+                "volumes": {"type": "array"},
+                "nodeSelector": TEXTS,
+                "tolerations": {"type": "array"},
+                "terminationGracePeriodSeconds": COUNT,
+            },
+            "additionalProperties": False,
+        },
+    },
+}
+HEAD_GROUP = {
+    "type": "object",
+    "required": ["rayStartParams", "template"],
+    "properties": {
+        "serviceType": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
+        "rayStartParams": TEXTS,
+        "template": POD,
+        "headService": OBJECT,
+        "enableIngress": {"type": "boolean"},
+    },
+    "additionalProperties": False,
+}
+WORKER_GROUP = {
+    "type": "object",
+    "required": ["groupName", "rayStartParams", "template", "maxReplicas", "minReplicas"],
+    "properties": {
+        "groupName": {"type": "string"},
+        **dict.fromkeys(("replicas", "minReplicas", "maxReplicas", "idleTimeoutSeconds", "numOfHosts"), COUNT),
+        "rayStartParams": TEXTS,
+        "template": POD,
+        "suspend": {"type": "boolean"},
+        "scaleStrategy": OBJECT,
+    },
+    "additionalProperties": False,
+}
+AUTOSCALER = {
+    "type": "object",
+    "properties": {
+        "version": {"enum": ["v1", "v2"]},
+        "upscalingMode": {"enum": ["Default", "Aggressive", "Conservative"]},
+        "idleTimeoutSeconds": COUNT,
+        "env": {"type": "array"},
+        "envFrom": {"type": "array"},
+        "volumeMounts": {"type": "array"},
+        **dict.fromkeys(("resources", "securityContext"), OBJECT),
+        **{key: {"type": "string"} for key in ("image", "imagePullPolicy")},
+    },
+    "additionalProperties": False,
+}
+RAY_CLUSTER = {
+    "type": "object",
+    "required": ["headGroupSpec"],
+    "properties": {
+        "rayVersion": {"type": "string"},
+        "enableInTreeAutoscaling": {"type": "boolean"},
+        "autoscalerOptions": AUTOSCALER,
+        "headGroupSpec": HEAD_GROUP,
+        "workerGroupSpecs": {"type": "array", "items": WORKER_GROUP},
+        "gcsFaultToleranceOptions": OBJECT,
+        "headServiceAnnotations": TEXTS,
+        "suspend": {"type": "boolean"},
+        "managedBy": {"type": "string"},
+    },
+    "additionalProperties": False,
+}
+RAY_SERVICE = {
+    "type": "object",
+    "required": ["apiVersion", "kind", "metadata", "spec"],
+    "properties": {
+        "apiVersion": {"const": "ray.io/v1"},
+        "kind": {"const": "RayService"},
+        "metadata": {"type": "object", "required": ["name"]},
+        "spec": {
+            "type": "object",
+            "required": ["rayClusterConfig", "serveConfigV2"],
+            "properties": {
+                "serveConfigV2": {"type": "string"},
+                "upgradeStrategy": {"type": "object", "properties": {"type": {"enum": ["NewCluster", "None"]}}},
+                "rayClusterConfig": RAY_CLUSTER,
+                "serveService": OBJECT,
+                "excludeHeadPodFromServeSvc": {"type": "boolean"},
+            },
+            "additionalProperties": False,
+        },
+    },
+    "additionalProperties": False,
+}
+"""The part of KubeRay's schema (ray.io/v1) that the file uses, written from its field reference: not the operator's
+own file, so it proves the shape and not that an operator takes it."""
+
+
+def test_kuberay_has_the_same_shape(raw: dict[str, Any]) -> None:
+    import jsonschema
+
+    document = yaml.safe_load((PROJECT / "ops/kuberay/rayservice.yaml").read_text())
+    jsonschema.validate(document, RAY_SERVICE)
+    cluster = document["spec"]["rayClusterConfig"]
+    assert cluster["autoscalerOptions"]["version"] == "v2"
+    groups = {group["groupName"]: group["rayStartParams"]["labels"] for group in cluster["workerGroupSpecs"]}
+    for name, node_type in (("spot", "cloud_spot"), ("ondemand", "cloud_od")):
+        labels = raw["available_node_types"][node_type]["labels"]
+        assert dict(pair.split("=") for pair in groups[name].split(",")) == labels
+    environment = {
+        one["name"]: one["value"] for one in cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert environment["RAY_AUTH_MODE"] == "token"
+
+
+def test_units_start_ray_in_the_foreground_with_the_token(raw: dict[str, Any]) -> None:
+    for name in ("head", "worker"):
+        unit = (PROJECT / f"ops/onprem/megacity-{name}.service").read_text()
+        assert "EnvironmentFile=/etc/megacity/cluster.env" in unit
+        assert "--block" in unit
+        assert "labels=pool=onprem" in unit
+    assert "RAY_CLOUD_INSTANCE_ID" not in (PROJECT / "ops/onprem/megacity-worker.service").read_text()
