@@ -121,8 +121,12 @@ def _needed_first(engines: Mapping[str, EngineEntry]) -> list[str]:
 
 
 def _state(deployment: Any) -> Health:
+    """An engine whose replicas were lost is being replaced; broken is one that cannot be started."""
     if deployment is None:
         return "waking"
     if deployment.replica_states.get("RUNNING", 0):
         return "ready"
-    return "broken" if deployment.status in ("UNHEALTHY", "DEPLOY_FAILED") else "waking"
+    failed = deployment.status == "DEPLOY_FAILED" or (
+        deployment.status == "UNHEALTHY" and deployment.status_trigger != "HEALTH_CHECK_FAILED"
+    )
+    return "broken" if failed else "waking"

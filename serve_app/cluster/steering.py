@@ -177,8 +177,12 @@ class Steering:
             why += f"; {bounds.window} allows {bounds.least} to {bounds.most}"
         if view.least == 0 and bounds.least == 0:
             wake = self._waking(now, known, view)
-            wanted = max(1, wanted) if wake.awake else 0 if not view.load else wanted
-            why += f"; {'awake' if wake.awake else 'asleep'}: {wake.reason}"
+            if wake.awake:
+                wanted, why = max(1, wanted), f"{why}; awake: {wake.reason}"
+            elif view.load:
+                why += f"; asleep after what runs: {wake.reason}"
+            else:
+                wanted, why = 0, f"asleep: {wake.reason}"
         if wanted < view.target and (held := self._held(now, view)):
             wanted, why = min(view.target, max(bounds.most, wanted)), f"{why}; not lowered: {held}"
         known.why = why

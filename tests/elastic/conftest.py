@@ -23,6 +23,12 @@ PROFILE = Path(__file__).parent / "elastic.yaml"
 START_S = 300
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Ray looks for its token once, when it is first imported: before the tests are collected."""
+    if config.option.markexpr == "cluster":
+        import tests.elastic.harness  # noqa: F401
+
+
 @dataclass
 class Tally:
     """What became of every request, as its client saw it."""

@@ -141,12 +141,12 @@ class Cluster:
         for child in reversed(self.children):
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
-        for child in self.children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(15)
+        psutil.wait_procs([psutil.Process(child.pid) for child in self.children if child.poll() is None], 5)
         for process in self.leftovers():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        for child in self.children:
+            child.wait()
 
     def leftovers(self) -> list[psutil.Process]:
         mine = str(self.folder)

@@ -53,8 +53,8 @@ DRAWS: dict[str, Callable[[Draw], Item]] = {
     "off": draw_off,
 }
 WEIGHTS = {
-    "add": 1.0,
-    "sub": 1.2,
+    "add": 1.4,
+    "sub": 1.4,
     "mul": 1.2,
     "div": 1.2,
     "eq": 1.5,
@@ -62,7 +62,7 @@ WEIGHTS = {
     "pct": 1.0,
     "def": 0.7,
     "motion": 0.5,
-    "hello": 0.15,
+    "hello": 0.25,
     "near": 1.4,
     "inexact": 0.6,
     "off": 0.5,
