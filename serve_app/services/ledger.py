@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from serve_app.errors import InsufficientQuota
-from serve_app.services.store import Store, Unsure
+from serve_app.services.store import Statement, Store, Unsure
 
 LEASE_MS = 30_000
 RENEWAL_S = 10.0
@@ -126,7 +126,10 @@ class Ledger:
 
         Raises `InsufficientQuota` if that is too little, and `Unavailable`.
         """
-        future = self.store.submit(partial(self._statements.reserve, row, limit_nano))
+        if row.account is None or limit_nano is None:
+            future: Future[Any] = self.store.submit(self._statements.begin(row))
+        else:
+            future = self.store.submit(partial(self._statements.reserve, row, limit_nano))
         try:
             held = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -135,12 +138,15 @@ class Ledger:
         except Unsure:
             self._release(row)
             raise
-        if not held:
+        if held is False:
             raise InsufficientQuota("Your budget is used up, or held by requests on their way. Raise it to go on.")
 
     def settle(self, row: Row) -> None:
         """Have the row of a run that has ended written; counts once, however often it is called."""
-        self.store.post(partial(self._statements.settle, row))
+        if row.account is None:
+            self.store.post(self._statements.finish(row))
+        else:
+            self.store.post(partial(self._statements.settle, row))
 
     async def costs(
         self, by: Group, since_ms: int = 0, until_ms: int | None = None, tenant: str | None = None
@@ -162,7 +168,7 @@ class Ledger:
 
     def _undo(self, row: Row, future: Future[bool]) -> None:
         """The caller left while its reservation was being written: nothing has run."""
-        if not future.cancelled() and (future.exception() or future.result()):
+        if not future.cancelled() and (future.exception() or future.result() is not False):
             self._release(row)
 
     def _release(self, row: Row) -> None:
@@ -176,11 +182,12 @@ class _Statements:
         insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
         self._serial = dialect == "postgresql"
         self._insert = insert(LEDGER)
-        self._settle = self._insert.on_conflict_do_update(
+        self._finish = self._insert.on_conflict_do_update(
             index_elements=["id"],
             set_={name: self._insert.excluded[name] for name in _AT_THE_END},
-            where=LEDGER.c.state.in_(("reserved", "lost")),
-        ).returning(LEDGER.c.reserved_nano)
+            where=sa.or_(LEDGER.c.state == "reserved", LEDGER.c.state == "lost"),  # no IN: executemany
+        )
+        self._settle = self._finish.returning(LEDGER.c.reserved_nano)
         account = insert(ACCOUNTS)
         new = account.excluded
         self._hold = account.on_conflict_do_update(
@@ -199,15 +206,24 @@ class _Statements:
         owner = insert(OWNERS)
         self._renew = owner.on_conflict_do_update(index_elements=["id"], set_={"seen_ms": owner.excluded.seen_ms})
 
-    def reserve(self, row: Row, limit_nano: int | None, connection: Connection) -> bool:
-        if row.account is not None and limit_nano is not None:
-            self._lock_accounts(connection)
-            if not self._held(connection, row, limit_nano):
-                return False
+    def begin(self, row: Row) -> Statement:
+        """The row of a run that no budget bounds."""
+        return Statement(self._insert, vars(row))
+
+    def finish(self, row: Row) -> Statement:
+        """Its end."""
+        return Statement(self._finish, vars(row))
+
+    def reserve(self, row: Row, limit_nano: int, connection: Connection) -> bool:
+        """The row of a run, and its hold on the budget; `False` if that is too small."""
+        self._lock_accounts(connection)
+        if not self._held(connection, row, limit_nano):
+            return False
         connection.execute(self._insert, vars(row))
         return True
 
     def settle(self, row: Row, connection: Connection) -> None:
+        """The end of a run, and of its hold."""
         held = connection.execute(self._settle, vars(row)).scalar()
         if held is not None:
             self._free(connection, row.account, held, row.cost_nano)

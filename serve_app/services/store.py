@@ -1,8 +1,9 @@
 """The SQL store: one code path for SQLite and PostgreSQL, one writer thread per process, group commit.
 
 A write is a function of a connection. Writes that wait are taken together into one transaction, so that the commit,
-which is the dear part, is paid once for all of them. A write must therefore be repeatable: if one of a group fails,
-the group is rolled back and each is done alone. A store that is away (no server, a full disk) refuses with
+which is the dear part, is paid once for all of them, and those that are the same `Statement` cross the driver at once.
+A write must therefore be repeatable, and must not count on others that wait with it being done before it: if one of a
+group fails, the group is rolled back and each is done alone. A store that is away (no server, a full disk) refuses with
 `Unavailable` and comes back by itself.
 """
 
@@ -10,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,17 @@ PATIENCE_S = 5  # for another process's transaction, a connection or a lock
 THE_WRITES_OWN = (IntegrityError, DataError, ProgrammingError)  # other errors of the driver are the store's
 CONFLICTS = ("40001", "40P01")  # SQL states of transactions that got in each other's way: alone they will do
 AWAY = "The store that keeps accounts is away, so nothing can be run. Please try again."
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A write that returns nothing: one statement with its values."""
+
+    sql: sa.Executable
+    values: Mapping[str, Any]
+
+    def __call__(self, connection: Connection) -> None:
+        connection.execute(self.sql, self.values)
 
 
 class Unsure(Unavailable):
@@ -141,7 +153,7 @@ class Store:
         sent = False
         try:
             with self._opened().connect() as connection, connection.begin() as transaction:
-                results = [write.work(connection) for write in group]
+                results = _done(connection, [write.work for write in group])
                 sent = True
                 transaction.commit()
         except Exception as error:  # noqa: BLE001 - whatever a write raises is its caller's, and not the other writes'
@@ -186,6 +198,17 @@ class Store:
                 migrations.bring_up(engine)
                 self._engine = engine
             return self._engine
+
+
+def _done(connection: Connection, works: Sequence[Work[Any]]) -> list[Any]:
+    """What each of them returned."""
+    alike: dict[sa.Executable, list[Mapping[str, Any]]] = {}
+    for work in works:
+        if isinstance(work, Statement):
+            alike.setdefault(work.sql, []).append(work.values)
+    for sql, values in alike.items():
+        connection.execute(sql, values)
+    return [None if isinstance(work, Statement) else work(connection) for work in works]
 
 
 def _engine(url: sa.URL) -> Engine:
