@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from pathlib import PurePath
 from typing import Any, Literal, TypedDict, Unpack
 
+import orjson
+
 LOGGER = logging.getLogger("megacity")
 FRAMES = 12
 LONGEST = 200  # characters of a value
@@ -102,7 +104,10 @@ def trace_id(traceparent: str | None) -> str | None:
 
 
 def _write(level: int, name: str, fields: Mapping[str, Any]) -> None:
-    LOGGER.log(level, name, extra={"event": name, "fields": {**_bound.get(), **fields}})
+    if LOGGER.isEnabledFor(level):
+        record = logging.LogRecord(LOGGER.name, level, "", 0, name, None, None)  # who called is in the name
+        vars(record).update(event=name, fields={**_bound.get(), **fields})
+        LOGGER.handle(record)
 
 
 def _wants_text() -> bool:
@@ -126,7 +131,7 @@ class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         line = {"ts": stamp, "level": record.levelname.lower(), "event": _event(record), **_fields(record)}
-        return json.dumps(line, ensure_ascii=False)
+        return orjson.dumps(line).decode()
 
 
 class _Text(logging.Formatter):

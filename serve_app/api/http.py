@@ -26,7 +26,7 @@ from serve_app.api import (
     transcriptions,
     voice,
 )
-from serve_app.api.middleware import Admit, Faults, HeadAsGet, Identify
+from serve_app.api.middleware import Admit, Faults, HeadAsGet, Identify, Straight
 from serve_app.api.service import Service
 
 ROUTERS = [
@@ -55,6 +55,7 @@ def build(service: Service, extra_routes: Sequence[BaseRoute] = ()) -> FastAPI:
         Middleware(Faults),
         Middleware(Admit, access=service.access),
         Middleware(HeadAsGet),
+        Middleware(Straight, routes={("POST", "/v1/chat/completions"): openai.chat}),
     ]
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, middleware=passed)
     app.state.service = service

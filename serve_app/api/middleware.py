@@ -1,15 +1,19 @@
 """What every request and every answer passes, as plain ASGI."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import logs
 from serve_app.api import calls, envelope
 from serve_app.api.access import Access
 from serve_app.services import objects
+
+Route = Callable[[Request], Awaitable[Response]]
 
 
 class Identify:
@@ -84,6 +88,25 @@ class HeadAsGet:
         if scope["type"] == "http" and scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
         await self.app(scope, receive, send)
+
+
+class Straight:
+    """Takes the busiest routes by method and path alone: FastAPI's way to them would be a tenth of a request's work.
+
+    FastAPI has the same routes, and describes them; whatever is not found here goes that way.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Mapping[tuple[str, str], Route]) -> None:
+        self.app = app
+        self.routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self.routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if route:
+            answer = await route(Request(scope, receive))
+            await answer(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 class Faults:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 
 from serve_app.api import answers, jobs, parts, wire
 from serve_app.api.body import json_body, takes
-from serve_app.api.calls import Call, InCall, TheService
+from serve_app.api.calls import Call, InCall, TheService, call_of, service_of
 from serve_app.api.docs import ERRORS, answers_with
 from serve_app.api.responses import Reply, Streamed, Whole
 from serve_app.api.runs import in_turn
@@ -19,6 +19,7 @@ from serve_app.types import Completion, Job
 
 OURSELVES = "megacity"
 
+read_chat = json_body(wire.ChatRequest)
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=ERRORS)
 
 
@@ -42,7 +43,7 @@ async def get_model(model: str, request: Request, service: TheService) -> answer
     openapi_extra=takes(wire.ChatRequest),
 )
 async def create_chat_completion(
-    body: Annotated[wire.ChatRequest, Depends(json_body(wire.ChatRequest))], call: InCall, service: TheService
+    body: Annotated[wire.ChatRequest, Depends(read_chat)], call: InCall, service: TheService
 ) -> Reply:
     with ExitStack() as files:
         media = await parts.spooled(body, service.spool, service.limits, files)
@@ -64,6 +65,11 @@ async def create_completion(
 ) -> Reply:
     several = jobs.completion_jobs(body, call, service.limits)
     return _reply(service, several, body, TextShape(_echoes(several, bool(body.echo))), call)
+
+
+async def chat(request: Request) -> Reply:
+    """The same, for who has found this route already."""
+    return await create_chat_completion(await read_chat(request), call_of(request), service_of(request))
 
 
 def _reply(service: Service, several: Sequence[Job], body: wire.Generation, shape: Shape, call: Call) -> Reply:

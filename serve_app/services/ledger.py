@@ -124,10 +124,12 @@ class Ledger:
     async def reserve(self, row: Row, limit_nano: int | None = None) -> None:
         """Commit `row` and, if it has an account, hold `row.reserved_nano` of what is left below `limit_nano` there.
 
+        Without an account it is a light write: what a power failure could take is a run that it has ended as well.
+
         Raises `InsufficientQuota` if that is too little, and `Unavailable`.
         """
         if row.account is None or limit_nano is None:
-            future: Future[Any] = self.store.submit(self._statements.begin(row))
+            future: Future[Any] = self.store.submit(self._statements.begin(row), light=True)
         else:
             future = self.store.submit(partial(self._statements.reserve, row, limit_nano))
         try:

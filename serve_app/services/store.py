@@ -5,6 +5,9 @@ which is the dear part, is paid once for all of them, and those that are the sam
 A write must therefore be repeatable, and must not count on others that wait with it being done before it: if one of a
 group fails, the group is rolled back and each is done alone. A store that is away (no server, a full disk) refuses with
 `Unavailable` and comes back by itself.
+
+What is committed survives the end of any process. Only a *light* write may be lost when the machine itself loses power
+in the same moment; it does not wait for the disk, nor for those that do.
 """
 
 import asyncio
@@ -58,6 +61,7 @@ class Unsure(Unavailable):
 class _Write:
     work: Work[Any]
     answer: Future[Any] | None  # a posted write has none
+    light: bool = False
 
 
 class Store:
@@ -70,6 +74,8 @@ class Store:
         self.url = sa.make_url(url)
         self._fault = fault
         self._waiting: deque[_Write] = deque()
+        self._light: deque[_Write] = deque()
+        self._since = 0.0  # when the first of those that wait came
         self._stirred = threading.Condition()
         self._engine: Engine | None = None
         self._opening = threading.Lock()
@@ -86,13 +92,13 @@ class Store:
         """What `work` returned, once that is committed. Raises what it raised, or `Unavailable`."""
         return await asyncio.wrap_future(self.submit(work))
 
-    def submit(self, work: Work[T]) -> Future[T]:
+    def submit(self, work: Work[T], light: bool = False) -> Future[T]:
         """As `write`, for those who must learn the end even if they are cancelled while they wait."""
         answer: Future[T] = Future()
         if self._closing:
             answer.set_exception(Unavailable(AWAY))
         else:
-            self._add(_Write(work, answer))
+            self._add(_Write(work, answer, light))
         return answer
 
     def post(self, work: Work[Any]) -> None:
@@ -125,9 +131,13 @@ class Store:
 
     def _add(self, write: _Write) -> None:
         with self._stirred:
-            self._waiting.append(write)
-            self._asked = self._asked or write.answer is not None
-            if self._asked or len(self._waiting) == 1:
+            if write.light:
+                self._light.append(write)
+            else:
+                self._since = self._since if self._waiting else time.monotonic()
+                self._waiting.append(write)
+                self._asked = self._asked or write.answer is not None
+            if write.light or self._asked or len(self._waiting) == 1:
                 self._stirred.notify()
 
     def _run(self) -> None:
@@ -139,20 +149,30 @@ class Store:
     def _take(self) -> list[_Write]:
         """The writes that have waited longest, as soon as there are any; none at the end.
 
-        Where nobody waits for an answer, others may still come to share the commit.
+        Where nobody waits for an answer, others may still come to share the commit; light ones go ahead meanwhile.
         """
         with self._stirred:
-            self._stirred.wait_for(lambda: self._waiting or self._closing)
-            self._stirred.wait_for(lambda: self._asked or self._closing, LINGER_S)
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), LARGEST_GROUP))]
+            self._stirred.wait_for(lambda: self._light or self._waiting or self._closing)
+            self._stirred.wait_for(lambda: self._light or self._asked or self._closing, self._lingers_s())
+            due = self._asked or self._closing or not self._lingers_s()
+            ready = (self._light, self._waiting) if due else (self._light,)
+            group = [line.popleft() for line in ready for _ in range(min(len(line), LARGEST_GROUP))]
             self._asked = any(write.answer for write in self._waiting)
         return group
+
+    def _lingers_s(self) -> float:
+        """How long those that wait may still wait for others."""
+        return max(0.0, self._since + LINGER_S - time.monotonic()) if self._waiting else LINGER_S
 
     def _commit(self, group: list[_Write]) -> bool:
         """Do the writes in one transaction and answer them. False if the store is away."""
         sent = False
         try:
-            with self._opened().connect() as connection, connection.begin() as transaction:
+            light = all(write.light for write in group)
+            with (
+                self._opened().connect() as connection,
+                connection.execution_options(light=light).begin() as transaction,
+            ):
                 results = _done(connection, [write.work for write in group])
                 sent = True
                 transaction.commit()
@@ -183,9 +203,11 @@ class Store:
         refusal = Unsure if sent and self.dialect != "sqlite" else Unavailable  # SQLite rolls a failed commit back
         _refuse(group, refusal)
         with self._stirred:
-            asked = [write for write in self._waiting if write.answer and write.answer.set_running_or_notify_cancel()]
+            others = (*self._light, *self._waiting)
+            asked = [write for write in others if write.answer and write.answer.set_running_or_notify_cancel()]
             posted = [write for write in (*group, *self._waiting) if write.answer is None]
             self._waiting = deque(posted[:LARGEST_BACKLOG])
+            self._light.clear()
             self._asked = False
         _refuse(asked, Unavailable)
         if len(posted) > LARGEST_BACKLOG:
@@ -215,7 +237,9 @@ def _engine(url: sa.URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         options = f"-c lock_timeout={PATIENCE_S}s -c idle_in_transaction_session_timeout={PATIENCE_S}s"
         arguments = {"connect_timeout": PATIENCE_S, "options": options}
-        return sa.create_engine(url, pool_pre_ping=True, pool_timeout=PATIENCE_S, connect_args=arguments)
+        engine = sa.create_engine(url, pool_pre_ping=True, pool_timeout=PATIENCE_S, connect_args=arguments)
+        sa.event.listen(engine, "begin", _begin_postgresql)
+        return engine
     if url.database:
         Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": PATIENCE_S})
@@ -228,13 +252,19 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     """The driver would begin transactions by itself, and too late for `BEGIN IMMEDIATE`."""
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
     """Take the write lock at once: one that is asked for in mid-transaction cannot be waited for."""
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+    options = connection.get_execution_options()
+    if options.get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if options.get('light') else 'FULL'}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get("light"):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
 
 
 def _refuse(group: list[_Write], refusal: type[Unavailable]) -> None:
