@@ -11,6 +11,7 @@ A closed loop asks again as soon as it is answered; an open loop asks at its own
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import socket
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -94,9 +95,10 @@ class Load:
         self.process.wait(PATIENCE_S)
         self.folder.cleanup()
 
-    def closed(self, ask: Ask, connections: int, seconds: float) -> Found:
-        """Keep `connections` requests in flight for `seconds`, then wait for the last ones."""
-        return self._order(way="closed", asks=[asdict(ask)], connections=connections, seconds=seconds)
+    def closed(self, ask: Ask | Sequence[Ask], connections: int, seconds: float) -> Found:
+        """Keep `connections` requests in flight for `seconds`, several kinds in turn, then wait for the last ones."""
+        asks = [asdict(each) for each in ([ask] if isinstance(ask, Ask) else ask)]
+        return self._order(way="closed", asks=asks, connections=connections, seconds=seconds)
 
     def open(self, asks: list[Ask], per_second: float, seconds: float) -> Found:
         """Ask at random times, `per_second` on average, each request on a connection that is free or new."""
@@ -192,10 +194,11 @@ class _Run:
         self.quiet = asyncio.Event()
         self.free: deque[_Connection] = deque()
         self.started = time.perf_counter()
+        self.turns = itertools.cycle(range(len(self.asks)))
 
     async def closed(self, connections: int) -> None:
         self.started = time.perf_counter()
-        await asyncio.gather(*(self._send(0, self._again) for _ in range(connections)))
+        await asyncio.gather(*(self._send(next(self.turns), self._again) for _ in range(connections)))
         await asyncio.wait_for(self.quiet.wait(), self.seconds + PATIENCE_S)
 
     async def open(self, per_second: float) -> None:
@@ -228,7 +231,8 @@ class _Run:
     def _again(self, connection: _Connection, answer: Answer) -> None:
         self.answers.append(answer)
         if connection.transport and time.perf_counter() < self.started + self.seconds:
-            connection.ask(self.requests[0], self.asks[0].mark, time.perf_counter())
+            which = next(self.turns)
+            connection.ask(self.requests[which], self.asks[which].mark, time.perf_counter())
         else:
             self._over()
 

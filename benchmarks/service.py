@@ -2,13 +2,15 @@
 
 `python -m benchmarks.service` starts the embedded profile on ports of its own, measures the time from the command to
 the first answered request and every process's memory, then the tokens per second of the same requests sent (a) to
-the engine class in this process and (b) through the whole service as streams, in turn, at 1 and at 8 streams.
+the engine class in this process and (b) through the whole service as streams, in turn, at 1 and at 8 streams. The
+answers are greedy, so that both say the same tokens, and the cache is told to stay out of it.
 Figures are medians over rounds; the ratios are between neighbours in time, so they hold on a machine that drifts.
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -17,28 +19,27 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.load import free_ports
+from benchmarks.load import Ask, Load, free_ports
 from deployments.llm import CTranslate2
 from serve_app.config import EngineEntry, load_profile
 from serve_app.types import Chat, Done, Job, Kind, Message, Sampling
 
 QUESTIONS = [f"{a} × {b} = ?" for a in (47, 68, 73, 89) for b in (36, 52, 74, 95)]
 RESULTS = Path(__file__).parent / "results"
-Ask = Callable[[str], Awaitable[int]]
 
 
 def main() -> None:
     options = _arguments()
     profile = load_profile("embedded")
-    with _service() as (url, first_answer_s):
-        memory = _memory(url)
-        rates = asyncio.run(_compare(url, profile.settings.engines["tutor"], options.rounds))
+    with _service() as (port, first_answer_s):
+        memory = _memory(f"http://127.0.0.1:{port}")
+        rates = asyncio.run(_compare(port, profile.settings.engines["tutor"], options.rounds, options.seconds))
     result = {
         "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "start": {"first_answer_s": round(first_answer_s, 1)},
@@ -53,12 +54,13 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one turn")
     return parser.parse_args()
 
 
 @contextlib.contextmanager
-def _service() -> Iterator[tuple[str, float]]:
-    """A service on free ports; yields its URL and the seconds from the command to the first answer."""
+def _service() -> Iterator[tuple[int, float]]:
+    """A service on free ports; yields its port and the seconds from the command to the first answer."""
     http, grpc = free_ports(2)
     url = f"http://127.0.0.1:{http}"
     started = time.perf_counter()
@@ -69,7 +71,7 @@ def _service() -> Iterator[tuple[str, float]]:
             if process.poll() is not None:
                 raise RuntimeError("the service did not start")
             time.sleep(0.05)
-        yield url, time.perf_counter() - started
+        yield http, time.perf_counter() - started
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
@@ -92,68 +94,67 @@ def _memory(url: str) -> dict[str, float]:
     return {f"{number} {p['name']}": p["pss_mb"] for number, p in enumerate(state["processes"], 1)}
 
 
-async def _compare(url: str, entry: EngineEntry, rounds: int) -> dict[str, dict[str, float]]:
+async def _compare(port: int, entry: EngineEntry, rounds: int, seconds: float) -> dict[str, dict[str, float]]:
     engine = CTranslate2(entry.engine_options(), slots=entry.slots)
     await engine.load()
-    slots = asyncio.Semaphore(entry.slots)
-    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
-        ways: dict[str, Ask] = {
-            "engine": lambda question: _direct(engine, slots, question),
-            "service": lambda question: _streamed(client, question),
-        }
-        rates = {f"{n} streams": await _rates(ways, n, rounds) for n in (1, 8)}
+    tokens = {question: await _answered(engine, question) for question in QUESTIONS}
+    rates = {}
+    with Load() as load:
+        for streams in (1, 8):
+            seen = []
+            for _ in range(rounds + 1):
+                alone = await _alone(engine, entry.slots, streams, seconds)
+                served = await asyncio.to_thread(load.closed, _asks(port), streams, seconds)
+                seen.append((alone, sum(tokens[answer.mark] for answer in served.good) / served.elapsed_s))
+            rates[f"{streams} streams"] = _summary(seen[1:])  # the first round warms up
     await engine.close()
     return rates
 
 
-async def _rates(ways: dict[str, Ask], streams: int, rounds: int) -> dict[str, float]:
-    """Medians of tokens per second for each way, taken in turn, and of the ratio between neighbours."""
-    seen: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):  # the first round warms up
-        for name, ask in ways.items():
-            rate = await _rate(ask, streams)
-            if number:
-                seen[name].append(rate)
-    ratios = [service / engine for engine, service in zip(seen["engine"], seen["service"], strict=True)]
-    return {name: round(statistics.median(all_)) for name, all_ in seen.items()} | {
+def _summary(seen: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Medians of tokens per second for each way, and of the ratio between neighbours."""
+    ratios = [served / alone for alone, served in seen]
+    return {
+        "engine": round(statistics.median(alone for alone, _ in seen)),
+        "service": round(statistics.median(served for _, served in seen)),
         "ratio": round(statistics.median(ratios), 3),
         "ratio_min": round(min(ratios), 3),
         "ratio_max": round(max(ratios), 3),
     }
 
 
-async def _rate(ask: Ask, streams: int) -> float:
-    questions = iter(QUESTIONS * (1 if streams == 1 else 4))
-
-    async def worker() -> int:
-        return sum([await ask(question) for question in questions])
-
+async def _alone(engine: CTranslate2, slots: int, streams: int, seconds: float) -> float:
+    """Tokens per second of `streams` callers that ask again as soon as they are answered."""
+    room, questions = asyncio.Semaphore(slots), itertools.cycle(QUESTIONS)
     started = time.perf_counter()
-    tokens = sum(await asyncio.gather(*(worker() for _ in range(streams))))
-    return tokens / (time.perf_counter() - started)
+
+    async def caller() -> int:
+        said = 0
+        while time.perf_counter() < started + seconds:
+            async with room:
+                said += await _answered(engine, next(questions))
+        return said
+
+    said = await asyncio.gather(*(caller() for _ in range(streams)))
+    return sum(said) / (time.perf_counter() - started)
 
 
-async def _direct(engine: CTranslate2, slots: asyncio.Semaphore, question: str) -> int:
-    payload = Chat((Message("user", question),), Sampling(max_tokens=300))
+async def _answered(engine: CTranslate2, question: str) -> int:
+    """How many tokens the engine's greedy answer has."""
+    payload = Chat((Message("user", question),), Sampling(max_tokens=300, temperature=0))
     job = Job("bench", Kind.CHAT, payload, model="nano-tutor")
-    async with slots:
-        async for event in engine.run(job):
-            if isinstance(event, Done):
-                return event.usage.completion_tokens
+    async for event in engine.run(job):
+        if isinstance(event, Done):
+            return event.usage.completion_tokens
     raise RuntimeError("a run without an end")
 
 
-async def _streamed(client: httpx.AsyncClient, question: str) -> int:
-    body = _body(question, stream=True, stream_options={"include_usage": True})
-    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-        last = [line async for line in _lines(response)][-2]
-    return int(json.loads(last.removeprefix("data: "))["usage"]["completion_tokens"])
-
-
-async def _lines(response: httpx.Response) -> AsyncIterator[str]:
-    async for line in response.aiter_lines():
-        if line:
-            yield line
+def _asks(port: int) -> list[Ask]:
+    fresh = {"cache-control": "no-store"}
+    return [
+        Ask(port, "/v1/chat/completions", _body(question, stream=True, temperature=0), fresh, mark=question)
+        for question in QUESTIONS
+    ]
 
 
 def _print(result: dict[str, Any]) -> None:
