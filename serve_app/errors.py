@@ -102,6 +102,10 @@ class Unavailable(MegaCityError):
     status, type, code, retry_after_s = 503, "server_error", "unavailable", 5
 
 
+class Lost(Unavailable):
+    """The engine's process or machine is gone, and its run with it. Another one is on its way."""
+
+
 class Refused(Unavailable):
     """What an engine itself depends on has turned it away, and would do so again before `retry_after_s` is over."""
 

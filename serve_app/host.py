@@ -35,7 +35,7 @@ from ray.serve.handle import DeploymentHandle
 from serve_app import logs, metrics
 from serve_app.config import ON_PREM, RENTED, EngineEntry
 from serve_app.engine import Engine
-from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Unavailable
+from serve_app.errors import EngineFailed, Lost, MegaCityError, QueueFull, Unavailable
 from serve_app.lines import Batch, FilesWanted, Lease, Lines, Listener
 from serve_app.parcels import Parcel, files_of, packed, unpacked
 from serve_app.room import Room
@@ -242,7 +242,7 @@ def carrier(engine: str, handle: DeploymentHandle) -> Handler:
         except BackPressureError as error:
             raise QueueFull(f"engine {engine} has no room for another request; try again shortly") from error
         except LOST as error:
-            raise Unavailable(f"engine {engine} was lost; try again") from error
+            raise Lost(f"engine {engine} was lost; try again") from error
         except RayError as error:
             logs.fault("carrier_failed", error)
             raise EngineFailed(f"engine {engine} could not be reached; try again") from error

@@ -3,16 +3,20 @@
 A retry helps against a single fault and makes a general one worse. So retries are at most a tenth of the requests of
 the last ten seconds (Google's SRE book, chapter 22, advises the same share), and an engine that keeps failing goes to
 the end of every list until one request a second finds it well again. So does one that has turned a request away, for as
-long as it said; what follows goes elsewhere at once, and takes nothing out of the budget.
+long as it said; what follows goes elsewhere at once, and takes nothing out of the budget. And the runs that one accident of
+a replica or a machine ends take one retry out of it together: all of them have to be repeated.
 """
 
 from collections import Counter
 from collections.abc import Callable
 
-from serve_app.errors import EngineFailed, MegaCityError, QueueFull, Refused, Unavailable
+from serve_app.errors import EngineFailed, Lost, MegaCityError, QueueFull, Refused, Unavailable
 from serve_app.types import Kind, Priority
 
 ATTEMPTS = 3
+LOSSES = 6
+"""Attempts of a run that machines take with them. A run that is itself the reason takes no more of them than this."""
+
 WINDOW_S = 10
 BUDGET_SHARE = 0.1
 BUDGET_FLOOR = 10
@@ -37,6 +41,11 @@ def may_retry(kind: Kind, error: MegaCityError) -> bool:
     """Whether a run that has failed before its first event may go to an engine again."""
     nothing_ran = isinstance(error, QueueFull | Refused)
     return nothing_ran or (kind in REPEATABLE and isinstance(error, Unavailable | EngineFailed))
+
+
+def exhausted(attempts: int, error: MegaCityError) -> bool:
+    """Whether a run has been tried as often as it may be."""
+    return attempts >= (LOSSES if isinstance(error, Lost) else ATTEMPTS)
 
 
 def backoff_s(attempts: int, luck: float) -> float:

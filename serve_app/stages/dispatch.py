@@ -7,14 +7,15 @@ attempt's first event, and names the engine that answers. Afterwards a failure i
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from serve_app import metrics
-from serve_app.errors import DeadlineExceeded, EngineFailed, MegaCityError, QueueFull, Refused, Unavailable
-from serve_app.policies.retry import ATTEMPTS, BACKOFF_AT_MOST_S, Breaker, Budget, Clock, Rest, backoff_s, may_retry
+from serve_app.errors import DeadlineExceeded, EngineFailed, Lost, MegaCityError, QueueFull, Refused, Unavailable
+from serve_app.policies.retry import BACKOFF_AT_MOST_S, Breaker, Budget, Clock, Rest, backoff_s, exhausted, may_retry
 from serve_app.policies.routing import Health
 from serve_app.types import Candidate, Decision, Done, Event, Handler, Job, Priority, Routed
 
@@ -54,6 +55,7 @@ class _Dispatch:
         self._budget = Budget(clock)
         self._breakers = {name: Breaker(clock) for name in engines}
         self._rests = {name: Rest(clock) for name in engines}
+        self._accidents = dict.fromkeys(engines, -math.inf)
 
     async def run(self, job: Job) -> AsyncGenerator[Event]:
         self._budget.request()
@@ -64,7 +66,7 @@ class _Dispatch:
         notes: list[str] = []
         while True:
             tried.append(candidate)
-            begun = False
+            begun, since = False, self._clock()
             try:
                 async with contextlib.aclosing(self._attempt(candidate, job)) as events:
                     async for event in events:
@@ -76,7 +78,8 @@ class _Dispatch:
             except MegaCityError as error:
                 self._rests[candidate.decision.engine].refused(error, job.constraints.priority)
                 shown = begun and not job.wish.whole
-                following = None if shown else self._following(job, tried, error)
+                free = isinstance(error, Lost) and not self._is_new_accident(candidate.decision.engine, since)
+                following = None if shown else self._following(job, tried, error, free)
                 if following is None:
                     raise
                 notes.append(f"{candidate.decision.engine} failed: {type(error).code}")
@@ -107,20 +110,29 @@ class _Dispatch:
     def _is_out(self, engine: str, priority: Priority) -> bool:
         return self._breakers[engine].shut or self._rests[engine].left_s(priority) > 0
 
-    def _following(self, job: Job, tried: list[Candidate], error: MegaCityError) -> tuple[Candidate, float] | None:
+    def _is_new_accident(self, engine: str, since: float) -> bool:
+        """Whether this loss of a run that began at `since` is not of the accident that took others already."""
+        new = since >= self._accidents[engine]
+        if new:
+            self._accidents[engine] = self._clock()
+        return new
+
+    def _following(
+        self, job: Job, tried: list[Candidate], error: MegaCityError, free: bool
+    ) -> tuple[Candidate, float] | None:
         """Where to try next, and after how many seconds: an engine that is awake and has not been tried, or else the
-        best one again.
+        best one again. A `free` retry is not held to the budget.
 
         Serve leaves out a replica that has died, so trying an engine again reaches another one, or waits for it.
         """
-        if len(tried) >= ATTEMPTS or not may_retry(job.kind, error):
+        if exhausted(len(tried), error) or not may_retry(job.kind, error):
             return None
         engine = tried[-1].decision.engine
         others = [(candidate, 0.0) for candidate in self._ordered(job) if self._is_fresh(candidate, tried, job)]
         found = others[0] if others else self._again(job, tried, error)
         if found is None:
             return None
-        if not self._budget.spend():
+        if not free and not self._budget.spend():
             metrics.RETRIES_DENIED.labels(engine).inc()
             return None
         metrics.RETRIES.labels(engine, type(error).code).inc()

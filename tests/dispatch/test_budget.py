@@ -3,23 +3,25 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncGenerator
 
 import pytest
 
-from serve_app.errors import BadRequest, DeadlineExceeded, MegaCityError, Unavailable
+from serve_app.errors import BadRequest, DeadlineExceeded, Lost, MegaCityError, Unavailable
 from serve_app.policies.retry import (
     BUDGET_FLOOR,
     BUDGET_SHARE,
     FAILURES_IN_A_ROW,
+    LOSSES,
     OUTCOMES_TO_JUDGE,
     PROBE_S,
     WINDOW_S,
     Breaker,
     Budget,
 )
-from serve_app.stages.dispatch import SILENT_S
-from serve_app.types import Event, Routed
-from tests.dispatch.conftest import Bench, Clock
+from serve_app.stages.dispatch import SILENT_S, dispatch
+from serve_app.types import Done, Event, Job, Routed
+from tests.dispatch.conftest import Bench, Clock, job
 
 LOST = Unavailable("the engine was lost")
 
@@ -49,6 +51,41 @@ async def test_service_is_back_soon_after_an_engine_is_well(bench: Bench) -> Non
     bench.engines["a"].otherwise = "ok"
     answers = [await outcome(bench, "a") for _ in range(100)]
     assert all(answers)
+
+
+async def test_all_runs_of_a_lost_machine_are_repeated() -> None:
+    """However many they are: together they are one accident."""
+    clock, gone = Clock(), asyncio.Event()
+
+    async def engine(_: Job) -> AsyncGenerator[Event]:
+        if not gone.is_set():
+            await gone.wait()
+            raise Lost("gone")
+        yield Done()
+
+    run = dispatch({"a": engine}, dict, lambda _: None, clock, lambda _: asyncio.sleep(0))
+    begun = [asyncio.create_task(anext(run(job("a")))) for _ in range(100)]
+    await asyncio.sleep(0)
+    clock.now += 1
+    gone.set()
+    assert all(isinstance(first, Routed) for first in await asyncio.gather(*begun))
+
+
+@pytest.mark.parametrize("plan", ["a", "abc"])
+async def test_an_engine_that_every_run_ends_gets_at_most_a_tenth_more(bench: Bench, plan: str) -> None:
+    for engine in bench.engines.values():
+        engine.otherwise = Lost("gone")
+    for _ in range(60 * 50):
+        assert await outcome(bench, plan) == []
+        bench.clock.now += 0.02
+    assert bench.attempts <= 3000 * (1 + BUDGET_SHARE)
+
+
+async def test_a_run_that_machines_take_with_them_is_tried_six_times(bench: Bench) -> None:
+    bench.engines["a"].otherwise = Lost("gone")
+    with pytest.raises(Lost):
+        await bench.ask("a")
+    assert bench.attempts == LOSSES
 
 
 async def test_a_single_failure_in_a_quiet_hour_is_tried_again(bench: Bench) -> None:

@@ -99,6 +99,7 @@ def test_machines_that_vanish_cost_no_unary_request(elastic: Elastic, measured: 
     with elastic.load() as tally:
         for _ in range(ROUNDS):
             _until(elastic, lambda: len(elastic.replicas("worker")) >= 2, 90)
+            time.sleep(2)  # long enough for some answers, and for requests to be on their way
             victim = elastic.replicas("worker")[0]
             started = time.monotonic()
             elastic.cluster.pull_the_plug(victim)
