@@ -3,8 +3,8 @@
 A retry helps against a single fault and makes a general one worse. So retries are at most a tenth of the requests of
 the last ten seconds (Google's SRE book, chapter 22, advises the same share), and an engine that keeps failing goes to
 the end of every list until one request a second finds it well again. So does one that has turned a request away, for as
-long as it said; what follows goes elsewhere at once, and takes nothing out of the budget. And the runs that one accident of
-a replica or a machine ends take one retry out of it together: all of them have to be repeated.
+long as it said; what follows goes elsewhere at once, and takes nothing out of the budget. And the runs that one
+accident of a replica or a machine ends take one retry out of it together: all of them have to be repeated.
 """
 
 from collections import Counter
