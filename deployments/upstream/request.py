@@ -44,6 +44,9 @@ class Form:
             "seed": wish.seed,
             "stop": wish.stop or None,
             "n": wish.n if wish.n > 1 else None,
+            "frequency_penalty": wish.frequency_penalty or None,
+            "presence_penalty": wish.presence_penalty or None,
+            "logit_bias": {str(token): bias for token, bias in wish.logit_bias} or None,
             **(_chat(payload) if isinstance(payload, Chat) else _completion(payload)),
         }
         return _written(fields)

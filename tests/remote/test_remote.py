@@ -93,12 +93,13 @@ async def test_what_is_asked_for_is_what_is_sent(made: Making, upstream: Upstrea
         Message("tool", "3", tool_call_id="call_1"),
     )
     form = ResponseFormat("json_schema", '{"type": "object"}', "sum", True)
-    wish = Sampling(9, 0.5, 0.9, 3, ("END",), 2)
+    wish = Sampling(9, 0.5, 0.9, 3, ("END",), 2, 0.25, -0.5, ((17, 5.0),))
     await events(engine, Chat(messages, wish, TOOLS, "required", False, form))
     (asked,) = upstream.asked
     assert asked == {
         "model": "steady", "stream": True, "stream_options": {"include_usage": True},
         "max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 3, "stop": ["END"], "n": 2,
+        "frequency_penalty": 0.25, "presence_penalty": -0.5, "logit_bias": {"17": 5.0},
         "messages": [
             {"role": "system", "content": "Be kind."},
             {"role": "user", "content": "1 + 2?", "name": "mina"},
