@@ -22,7 +22,8 @@ LOAD_S = 1200.0
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = _spawn(PROFILE, (), tmp_path_factory.mktemp("service"))
-    within(LOAD_S, lambda: "ready after" in service.output.read_text())
+    within(LOAD_S, lambda: "ready after" in service.output.read_text() or service.process.poll() is not None)
+    assert service.process.poll() is None, service.output.read_text()[-2000:]
     yield service
     service.stop()
 

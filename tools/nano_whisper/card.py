@@ -11,9 +11,11 @@ from pathlib import Path
 ROWS = (
     ("evaluation", "wer", "word error rate", "{:.1%}"),
     ("evaluation", "cer", "character error rate, without spaces", "{:.1%}"),
+    ("evaluation", "loose_wer", "word error rate of words in no order", "{:.1%}"),
     ("evaluation", "language_detected", "language detected", "{:.1%}"),
     ("evaluation", "word_start_mean_error_s", "beginning of words, mean error", "{:.3f} s"),
     ("evaluation", "sentences", "sentences", "{}"),
+    ("evaluation", "loose_sentences", "rows of words in no order", "{}"),
     ("mistakes", "right_mean", "right readings, mean score", "{:.1f}"),
     ("mistakes", "right_at_least_95", "right readings that score at least 95", "{:.1%}"),
     ("mistakes", "mean_by_errors", "mean score with 0, 1, 2, 3, 4 errors", "{}"),

@@ -81,12 +81,14 @@ def transcribed(model: Any, pcm: Pcm, **options: Any) -> tuple[str, str]:
     return "".join(segment.text for segment in segments).strip(), info.language
 
 
-def measure(model: Any, language: str, count: int, seed: str, **options: Any) -> Tally:
-    tally = Tally()
+def measure(model: Any, language: str, count: int, seed: str, **options: Any) -> tuple[Tally, Tally]:
+    """Of sentences, and of words in no order, which nobody would say and no context helps with."""
+    sentences, loose = Tally(), Tally()
     for line, pcm in spoken(language, count, seed):
         heard, guess = transcribed(model, pcm, **options)
+        tally = sentences if line.text.endswith((".", "?", "!")) else loose
         tally.add(line.text, heard, guess == language)
-    return tally
+    return sentences, loose
 
 
 def word_time_errors(folder: Path, language: str, count: int, seed: str) -> list[float]:
@@ -119,12 +121,12 @@ def main() -> None:
     model = model_class(arguments.tail)(str(arguments.model), device="cpu", compute_type="int8", cpu_threads=1)
     report: dict[str, Any] = {}
     for language in GROUPS:
-        tally = measure(model, language, arguments.sentences, arguments.seed, beam_size=arguments.beam)
-        report[language] = tally.summary()
+        tally, loose = measure(model, language, arguments.sentences, arguments.seed, beam_size=arguments.beam)
+        report[language] = tally.summary() | {f"loose_{name}": value for name, value in loose.summary().items()}
         errors = word_time_errors(arguments.model, language, arguments.sentences, arguments.seed)
         report[language]["word_start_mean_error_s"] = round(sum(errors) / len(errors), 4)
         report[language]["word_starts"] = len(errors)
-        for said, heard in tally.misheard[:12]:
+        for said, heard in [*tally.misheard[:12], *loose.misheard[:6]]:
             print(f"  {said}  →  {heard}")
     print(json.dumps(report, indent=1))
     if arguments.out:
