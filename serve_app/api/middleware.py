@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_app import logs
 from serve_app.api import calls, envelope
 from serve_app.api.access import Access
+from serve_app.errors import MegaCityError
 from serve_app.services import objects
 
 Route = Callable[[Request], Awaitable[Response]]
@@ -102,11 +103,14 @@ class Straight:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self.routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
-        if route:
+        if not route:
+            await self.app(scope, receive, send)
+            return
+        try:
             answer = await route(Request(scope, receive))
             await answer(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        except MegaCityError as error:  # here, so that it passes what every answer passes
+            await envelope.response(error)(scope, receive, send)
 
 
 class Faults:

@@ -11,8 +11,8 @@ from serve_app import errors
 from serve_app.errors import EngineFailed, MegaCityError
 
 _CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, MegaCityError)]
-_BY_CODE = {c.code: c for c in _CLASSES}
-_BY_STATUS = {c.status: c for c in reversed(_CLASSES)}  # of several with one status the first, which is the widest
+_BY_CODE = {c.code: c for c in reversed(_CLASSES)}  # of several with one code the first, which is the widest
+_BY_STATUS = {c.status: c for c in reversed(_CLASSES)}
 
 
 def refusal(reply: httpx.Response, body: bytes) -> MegaCityError:

@@ -95,7 +95,7 @@ def test_no_log_holds_a_prompt(scripted: Service) -> None:
     assert CANARY not in httpx.get(f"{scripted.url}/metrics").text
     running = json.loads((scripted.home / f"service-{scripted.port}.json").read_text())
     logs = [path for path in Path(running["logs"]).rglob("*") if path.is_file()]
-    assert any(b'"event": "request"' in path.read_bytes() for path in logs)
+    assert any(b'"event":"request"' in path.read_bytes() for path in logs)
     for path in [*logs, scripted.output]:
         assert b"canary-prompt" not in path.read_bytes(), path
 

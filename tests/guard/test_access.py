@@ -176,9 +176,9 @@ async def test_a_key_is_in_no_log(house: House) -> None:
         await client.delete(f"/api/v1/admin/keys/{made.json()['id']}", headers=bearer(admin))
     logs.LOGGER.handlers.clear()
     written = sink.getvalue()
-    assert '"event": "key_created"' in written
-    assert '"event": "key_revoked"' in written
-    assert f'"key": "{made.json()["id"]}"' in written
+    assert '"event":"key_created"' in written
+    assert '"event":"key_revoked"' in written
+    assert f'"key":"{made.json()["id"]}"' in written
     for secret in (admin, made.json()["secret"]):
         assert secret[10:] not in written
 
