@@ -6,8 +6,8 @@ A write must therefore be repeatable, and must not count on others that wait wit
 group fails, the group is rolled back and each is done alone. A store that is away (no server, a full disk) refuses with
 `Unavailable` and comes back by itself.
 
-What is committed survives the end of any process. Only a *light* write may be lost when the machine itself loses power
-in the same moment; it does not wait for the disk, nor for those that do.
+What is committed survives the end of any process of ours. Only a *light* write may be lost if the machine that keeps
+the store fails in the same moment; it does not wait for the disk, nor for those that do.
 """
 
 import asyncio
@@ -154,7 +154,7 @@ class Store:
         with self._stirred:
             self._stirred.wait_for(lambda: self._light or self._waiting or self._closing)
             self._stirred.wait_for(lambda: self._light or self._asked or self._closing, self._lingers_s())
-            due = self._asked or self._closing or not self._lingers_s()
+            due = not self._light or self._asked or self._closing or not self._lingers_s()
             ready = (self._light, self._waiting) if due else (self._light,)
             group = [line.popleft() for line in ready for _ in range(min(len(line), LARGEST_GROUP))]
             self._asked = any(write.answer for write in self._waiting)

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from serve_app.errors import Unavailable
+from serve_app.services.ledger import Ledger, Row
 from serve_app.services.store import Store
 
 COUNT = sa.text("SELECT count(*) FROM owners")
@@ -53,6 +54,37 @@ async def test_writes_that_wait_share_a_commit(sqlite_url: str) -> None:
     assert await count(store) == 101
     assert commits == 2  # the blocker's, and one for all the others
     await store.close()
+
+
+async def test_the_ends_of_runs_cross_the_driver_at_once(sqlite_url: str) -> None:
+    store = Store(sqlite_url)
+    await store.write(insert("first"))
+    ledger, held, calls = Ledger(store), threading.Event(), list[bool]()
+    assert store._engine is not None
+
+    def counted(_: Connection, __: object, sql: str, ___: object, ____: object, many: bool) -> None:
+        if sql.startswith("INSERT INTO ledger"):
+            calls.append(many)
+
+    sa.event.listen(store._engine, "before_cursor_execute", counted)
+    blocker = asyncio.create_task(store.write(lambda _: held.wait(10)))
+    await asyncio.sleep(0.05)
+    for number in range(20):
+        ledger.settle(Row(str(number), "r", 0, "t", "http", "chat", "m", "1", "e", "onprem", state="settled"))
+    held.set()
+    await blocker
+    await store.write(lambda _: None)
+    assert calls == [True]
+    assert sum(costs.requests for costs in await ledger.costs("model")) == 20
+    await store.close()
+
+
+async def test_a_timer_that_rings_early_does_not_end_the_writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "_lingers_s", lambda _: 0.001)
+    store.post(insert("a"))
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(store.write(insert("b")), 5)
+    assert await count(store) == 2
 
 
 async def test_a_write_that_fails_fails_alone(store: Store) -> None:
