@@ -28,7 +28,7 @@ APP = "megacity"
 PROJECT = Path(__file__).resolve().parent.parent
 OBJECT_STORE_BYTES = 150_000_000  # answers travel inline; only media is ever large enough for the store
 START_TIMEOUT_S = 900.0
-POLL_S = 0.6  # asking costs the controller, and so the engines that are being started, some 50 ms of CPU
+POLL_S = 0.6  # asking takes CPU from the engines that are being started
 
 # What crosses a Serve handle (leases of lines, and everything between nodes) goes over gRPC rather than Ray's task
 # protocol. The gRPC server is there in any case, and asks for Ray's token. Not set:

@@ -7,6 +7,7 @@ long as it said; what follows goes elsewhere at once, and takes nothing out of t
 accident of a replica or a machine ends take one retry out of it together: all of them have to be repeated.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -105,6 +106,21 @@ class Rest:
     def left_s(self, priority: Priority) -> float:
         """Seconds until a request of this class may find it otherwise; 0 or less if it may now."""
         return max((until for of, until in self._until.items() if of <= priority), default=0.0) - self._clock()
+
+
+class Accidents:
+    """Tells one loss of a replica or a machine from the next."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = -math.inf
+
+    def counts(self, since: float) -> bool:
+        """Take down the loss of a run that began at `since`; false if the accident that took others took it, too."""
+        new = since >= self._last
+        if new:
+            self._last = self._clock()
+        return new
 
 
 class Breaker:

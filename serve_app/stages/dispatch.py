@@ -7,7 +7,6 @@ attempt's first event, and names the engine that answers. Afterwards a failure i
 
 import asyncio
 import contextlib
-import math
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -15,7 +14,17 @@ from dataclasses import replace
 
 from serve_app import metrics
 from serve_app.errors import DeadlineExceeded, EngineFailed, Lost, MegaCityError, QueueFull, Refused, Unavailable
-from serve_app.policies.retry import BACKOFF_AT_MOST_S, Breaker, Budget, Clock, Rest, backoff_s, exhausted, may_retry
+from serve_app.policies.retry import (
+    BACKOFF_AT_MOST_S,
+    Accidents,
+    Breaker,
+    Budget,
+    Clock,
+    Rest,
+    backoff_s,
+    exhausted,
+    may_retry,
+)
 from serve_app.policies.routing import Health
 from serve_app.types import Candidate, Decision, Done, Event, Handler, Job, Priority, Routed
 
@@ -55,7 +64,7 @@ class _Dispatch:
         self._budget = Budget(clock)
         self._breakers = {name: Breaker(clock) for name in engines}
         self._rests = {name: Rest(clock) for name in engines}
-        self._accidents = dict.fromkeys(engines, -math.inf)
+        self._accidents = {name: Accidents(clock) for name in engines}
 
     async def run(self, job: Job) -> AsyncGenerator[Event]:
         self._budget.request()
@@ -78,7 +87,7 @@ class _Dispatch:
             except MegaCityError as error:
                 self._rests[candidate.decision.engine].refused(error, job.constraints.priority)
                 shown = begun and not job.wish.whole
-                free = isinstance(error, Lost) and not self._is_new_accident(candidate.decision.engine, since)
+                free = isinstance(error, Lost) and not self._accidents[candidate.decision.engine].counts(since)
                 following = None if shown else self._following(job, tried, error, free)
                 if following is None:
                     raise
@@ -109,13 +118,6 @@ class _Dispatch:
 
     def _is_out(self, engine: str, priority: Priority) -> bool:
         return self._breakers[engine].shut or self._rests[engine].left_s(priority) > 0
-
-    def _is_new_accident(self, engine: str, since: float) -> bool:
-        """Whether this loss of a run that began at `since` is not of the accident that took others already."""
-        new = since >= self._accidents[engine]
-        if new:
-            self._accidents[engine] = self._clock()
-        return new
 
     def _following(
         self, job: Job, tried: list[Candidate], error: MegaCityError, free: bool
