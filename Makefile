@@ -15,8 +15,8 @@ run: $(VENV)/.run  ## set up, then start the embedded profile; ARGS="--port 8080
 demo: $(VENV)/.run  ## send one real request to every engine of a running service
 	@$(BIN)/megacity demo $(ARGS)
 
-test: $(VENV)/.test  ## set up, then the whole default test suite
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test  ## set up, then the whole default test suite, two files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-faults: $(VENV)/.test  ## kill replicas, ingresses and the controller under load (minutes)
 	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)

@@ -51,7 +51,7 @@ class Service:
 Start = Callable[..., Service]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Start a service with any profile; all that are still running at the end are stopped."""
     started: list[Service] = []
@@ -97,13 +97,13 @@ def free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def embedded(start: Start) -> Service:
     """The embedded profile, as `make run` starts it."""
     return start("embedded")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scripted(start: Start) -> Service:
     """Scripted engines: a slow one, a sleeping one, one that cannot load, one that fails, and one that dies."""
     return start(Path(__file__).parent / "scripted.yaml")

@@ -1,7 +1,5 @@
 import asyncio
 import itertools
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,20 +8,15 @@ import sqlalchemy as sa
 
 from serve_app.services.ledger import Ledger
 from serve_app.services.store import Store
-from tests.money.postgres import Server
+from tests.postgres import Server, running
 
 _DATABASES = itertools.count()
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
-    folder = Path(tempfile.mkdtemp(prefix="mc-pg-", dir="/tmp"))  # a short path, and one that anybody may enter
-    folder.chmod(0o755)
-    server = Server(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    with running() as server:
+        yield server
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from serve_app.services.ledger import LEASE_MS, Ledger, now_ms
 from serve_app.services.store import Store
 from serve_app.stages.meter import meter
 from serve_app.types import Delta, Done, Event, Job, Usage
-from tests.money.postgres import Server
 from tests.money.rows import account, rows
 from tests.money.runs import BOUND, ROUTED, TARIFF, drain, job
+from tests.postgres import Server
 
 DOOMED = """
 import asyncio, sys

@@ -9,7 +9,7 @@ import pytest
 from deployments.embeddings import Encoder
 from deployments.rag import Retriever
 from serve_app.types import Artifact, Delta, Documents, Done, Event, Handler, Job, Kind, Media, Retrieval
-from tests.money.postgres import Server
+from tests.postgres import Server, running
 
 RULES = """# 도서관 규정
 ## 대출
@@ -100,14 +100,9 @@ async def rag(build: Build) -> Asked:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
-    server = Server(folder)
-    server.start()
-    yield server
-    server.stop()
+def postgres() -> Iterator[Server]:
+    with running() as server:
+        yield server
 
 
 def media(path: Path, content: bytes) -> Media:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from serve_app.errors import ConfigError, NotFound, Unavailable
-from tests.money.postgres import Server
+from tests.postgres import Server
 from tests.rag.conftest import HEART, RULES, Asked, Build
 
 PROJECT = Path(__file__).parents[2]

@@ -7,7 +7,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -69,6 +71,18 @@ class Server:
             subprocess.run([INSTALLED / "bin/initdb", "--version"], check=True, capture_output=True, user=self.user)
             return INSTALLED
         return Path(shutil.copytree(INSTALLED, self.folder / "pginstall"))
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Server]:
+    """A server for as long as the block lasts."""
+    folder = Path(tempfile.mkdtemp(prefix="mc-pg-", dir="/tmp"))  # a short path, and one that anybody may enter
+    folder.chmod(0o755)
+    server = Server(folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
 
 
 def _free_port() -> int:
