@@ -16,7 +16,7 @@ demo: $(VENV)/.run  ## send one real request to every engine of a running servic
 	@$(BIN)/megacity demo $(ARGS)
 
 test: $(VENV)/.test  ## set up, then the whole default test suite, two files at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 test-faults: $(VENV)/.test  ## kill replicas, ingresses and the controller under load (minutes)
 	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
