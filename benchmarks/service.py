@@ -27,7 +27,8 @@ import httpx
 
 from benchmarks.load import Ask, Load, free_ports
 from deployments.llm import CTranslate2
-from serve_app.config import EngineEntry, load_profile
+from serve_app.config import EngineEntry
+from serve_app.profile import load_profile
 from serve_app.types import Chat, Done, Job, Kind, Message, Sampling
 
 QUESTIONS = [f"{a} × {b} = ?" for a in (47, 68, 73, 89) for b in (36, 52, 74, 95)]

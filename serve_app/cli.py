@@ -125,8 +125,8 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
 
 
 def _up(options: argparse.Namespace) -> int:
-    from serve_app.config import load_profile
     from serve_app.launcher import up
+    from serve_app.profile import load_profile
 
     ingress = {
         "http": {"host": options.host, "port": options.port},
@@ -147,7 +147,7 @@ def _given(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _check(options: argparse.Namespace) -> int:
     from serve_app.commands.check import run
-    from serve_app.config import load_profile
+    from serve_app.profile import load_profile
 
     profile = load_profile(options.profile)
     result, problem = run(options, profile)
@@ -158,7 +158,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _route(options: argparse.Namespace) -> int:
-    from serve_app.config import load_profile
+    from serve_app.profile import load_profile
 
     settings = load_profile(options.profile).settings
     candidate = settings.router().decide(_job(options), dict.fromkeys(settings.engines, "ready"))[0]
@@ -238,7 +238,7 @@ def _add_costs(commands: Any) -> None:
 
 def _costs(options: argparse.Namespace) -> int:
     from serve_app.commands.costs import run
-    from serve_app.config import load_profile
+    from serve_app.profile import load_profile
 
     result = run(options, load_profile(options.profile).settings)
     _print_json(result) if options.json else print(result)
@@ -247,7 +247,7 @@ def _costs(options: argparse.Namespace) -> int:
 
 def _keys(options: argparse.Namespace) -> int:
     from serve_app.commands.keys import run
-    from serve_app.config import load_profile
+    from serve_app.profile import load_profile
 
     result = run(options, load_profile(options.profile).settings)
     _print_json(result) if options.json else print(result)
@@ -256,7 +256,7 @@ def _keys(options: argparse.Namespace) -> int:
 
 def _models(options: argparse.Namespace) -> int:
     from serve_app.commands.models import run
-    from serve_app.config import load_profile
+    from serve_app.profile import load_profile
 
     result = run(options, load_profile(options.profile).settings)
     _print_json(result) if options.json else print(result)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from serve_app import exposure
-from serve_app.config import Profile, Settings
+from serve_app.config import Settings
 from serve_app.errors import ConfigError
+from serve_app.profile import Profile
 from serve_app.services.home import home
 from serve_app.services.keys import opened
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from serve_app import config
+from serve_app import config, profile
 from serve_app.cli import main
-from serve_app.config import PROFILES, load_profile
 from serve_app.errors import ConfigError
+from serve_app.profile import PROFILES, load_profile
 
 SHIPPED = sorted(path.stem for path in PROFILES.glob("*.yaml"))
 Change = Callable[[dict[str, Any]], None]
@@ -140,9 +140,9 @@ def test_our_list_of_serves_keys_is_serves() -> None:
     """So that an upgrade of Ray that adds or removes a key does not go unnoticed."""
     from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
-    ours = set(config.ServeFile.model_fields) | {"http_options", "grpc_options"}
+    ours = set(profile.ServeFile.model_fields) | {"http_options", "grpc_options"}
     assert ours == set(ServeDeploySchema.model_fields)
-    assert set(config.Application.model_fields) | {"host", "port"} == set(ServeApplicationSchema.model_fields)
+    assert set(profile.Application.model_fields) | {"host", "port"} == set(ServeApplicationSchema.model_fields)
 
 
 def test_command_line_changes_are_laid_over() -> None:
@@ -177,4 +177,4 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_config_imports_no_ray() -> None:
-    assert "import ray" not in inspect.getsource(config)
+    assert not any("import ray" in inspect.getsource(module) for module in (config, profile))

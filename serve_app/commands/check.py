@@ -14,8 +14,9 @@ from serve_app.services import checkpoints
 from serve_app.services.gpus import machine_cards
 
 if TYPE_CHECKING:
-    from serve_app.config import EngineEntry, Profile, Replicas, Settings
+    from serve_app.config import EngineEntry, Replicas, Settings
     from serve_app.engine import EngineOptions
+    from serve_app.profile import Profile
 
 CAPS = {
     "vllm": "gpu_memory_utilization",

@@ -64,7 +64,7 @@ def _trace(options: argparse.Namespace) -> "Trace":
 
     if not options.profile:
         return read_trace(options.trace)
-    from serve_app.config import load_profile
+    from serve_app.profile import load_profile
     from serve_app.simulator.routing import by_router
 
     settings = load_profile(options.profile).settings

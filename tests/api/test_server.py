@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.api.server import Doors
 from serve_app.api.service import Service
-from serve_app.config import load_profile
+from serve_app.profile import load_profile
 from serve_app.types import Delta, Done, Event, Job, Routed
 from tests.api.stub import OPEN
 from tests.cluster.conftest import free_ports

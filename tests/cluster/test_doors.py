@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from serve_app.api.proto import megacity_pb2, megacity_pb2_grpc
 from serve_app.client import MegaCity, SyncMegaCity
-from serve_app.config import load_profile
+from serve_app.profile import load_profile
 from tests.cluster.conftest import Service
 
 SUMS = [("347 더하기 85는 얼마예요?", "432"), ("What is 347 + 85?", "432"), ("4x + 38 = 110", "18")]

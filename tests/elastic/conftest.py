@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from serve_app.config import load_profile
+from serve_app.profile import load_profile
 from tests.cluster.conftest import free_ports
 
 PROFILE = Path(__file__).parent / "elastic.yaml"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serve_app.config import load_profile
+from serve_app.profile import load_profile
 
 PROJECT = Path(__file__).parents[2]
 CLUSTER = PROJECT / "cluster.yaml"

@@ -11,9 +11,10 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from serve_app.cluster.report import alerts
 from serve_app.cluster.steering import Steering
-from serve_app.config import EngineEntry, FleetEntry, load_profile
+from serve_app.config import EngineEntry, FleetEntry
 from serve_app.errors import ConfigError
 from serve_app.fleet import _scaling
+from serve_app.profile import load_profile
 
 NOW = [0.0]
 NOON = 1795230000.0  # 2026-11-21 12:00 in Seoul

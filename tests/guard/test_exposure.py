@@ -8,8 +8,9 @@ import pytest
 
 from serve_app import exposure
 from serve_app.cli import main
-from serve_app.config import Settings, load_profile
+from serve_app.config import Settings
 from serve_app.errors import ConfigError
+from serve_app.profile import load_profile
 from serve_app.services.keys import Grant, opened
 from tests.guard.conftest import House
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.config import load_profile
 from serve_app.policies.pricing import TYPICAL_ANSWER_TOKENS, Hourly, Node, Price, Tariff, TokenPrices, usd
+from serve_app.profile import load_profile
 from serve_app.types import (
     Candidate,
     Chat,

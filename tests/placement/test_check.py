@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from serve_app.cli import main
-from serve_app.config import PROFILES
+from serve_app.profile import PROFILES
 from serve_app.services.gpus import machine_cards, read_cards
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from serve_app.config import PROFILES as FOLDER
-from serve_app.config import load_profile
 from serve_app.policies.prompting import estimate_tokens
 from serve_app.policies.routing import Router
+from serve_app.profile import PROFILES as FOLDER
+from serve_app.profile import load_profile
 from serve_app.types import Decision, Job, Priority
 from tests.policies.conftest import job
 

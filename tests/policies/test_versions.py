@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from serve_app.config import load_profile
 from serve_app.policies.routing import Router
 from serve_app.policies.versions import Switch, by_version, choose
+from serve_app.profile import load_profile
 from serve_app.types import Caller, Chat, Job, Kind, Message, Wish
 
 

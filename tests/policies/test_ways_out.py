@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from serve_app.config import load_profile
 from serve_app.errors import BadRequest
 from serve_app.policies.pricing import Price, Tariff
 from serve_app.policies.prompting import Templates
 from serve_app.policies.routing import Health, Model, Router
 from serve_app.policies.tables import RoutingTables, Step, Task, Zone
+from serve_app.profile import load_profile
 from serve_app.types import Caller, Constraints, Job, Priority
 from tests.policies.conftest import job
 

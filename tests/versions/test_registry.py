@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from serve_app.cli import main
-from serve_app.config import load_profile
 from serve_app.errors import BadRequest, Conflict, ModelNotFound
 from serve_app.policies.versions import Switch, by_version
+from serve_app.profile import load_profile
 from serve_app.services.store import Store
 from serve_app.services.versions import Registry, follow
 
