@@ -90,8 +90,11 @@ def _body(question: str, **more: Any) -> dict[str, Any]:
 
 
 def _memory(url: str) -> dict[str, float]:
+    """The memory of every process, in MiB, once the command has said that all of them are there."""
     command = [sys.executable, "-m", "serve_app.cli", "status", "--url", url, "--json"]
-    state = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    state: dict[str, Any] = {}
+    while "processes" not in state:
+        state = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return {f"{number} {p['name']}": p["pss_mb"] for number, p in enumerate(state["processes"], 1)}
 
 
