@@ -13,7 +13,8 @@ MODEL = Path(__file__).parents[1] / "models" / "nano-tutor"
 
 
 def main(port: int) -> None:
-    ray.init(include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    # its replicas ask for more CPUs than a small machine has
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     tutor = LLMConfig(
         model_loading_config={"model_id": "nano-tutor", "model_source": str(MODEL)},
         accelerator_config={"kind": "cpu"},

@@ -40,6 +40,7 @@ BODY: dict[str, Any] = {
     "logit_bias": {"2": -100},  # the token that would end the answer
     "stream": True,
 }
+FRESH = {"cache-control": "no-store"}  # this service keeps greedy answers
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING", "RAY_worker_niceness": "0"}
 
 
@@ -128,7 +129,10 @@ def _answers(port: int) -> bool:
 
 
 def _round(load: Load, ports: dict[str, int], seconds: float) -> dict[int, dict[str, Found]]:
-    found = {n: {name: load.closed(Ask(port, PATH, BODY), n, seconds) for name, port in ports.items()} for n in STREAMS}
+    found = {
+        n: {name: load.closed(Ask(port, PATH, BODY, FRESH), n, seconds) for name, port in ports.items()}
+        for n in STREAMS
+    }
     print(f"load {os.getloadavg()[0]:.1f}", file=sys.stderr)
     return found
 
