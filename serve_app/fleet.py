@@ -16,6 +16,8 @@ from serve_app.host import Host
 from serve_app.policies.routing import Health
 
 HEALTH_PERIOD_S = 1.0
+FRESH = {"metrics_interval_s": 1.0, "look_back_period_s": 2.0}
+"""Serve's own 10 and 30 seconds tell late of requests that wait for a sleeper, and long of those that were answered."""
 DOORSTEP = 256
 """Requests that a replica takes beyond its slots and its room, and a handle beyond that while no replica is awake.
 
@@ -103,6 +105,7 @@ def _governed(name: str, entry: EngineEntry, fleet: FleetEntry) -> dict[str, Any
         "upscale_delay_s": 0,
         "downscale_delay_s": 0,
         "downscale_to_zero_delay_s": 0,
+        **FRESH,
         "policy": {"policy_kwargs": about},
     }
 
