@@ -80,9 +80,11 @@ def running() -> Iterator[Server]:
     folder.chmod(0o755)
     server = Server(folder)
     server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
 
 
 def _free_port() -> int:

@@ -112,7 +112,7 @@ class Store:
         self._vectors: Vectors = InMemory(cache_bytes) if self._sqlite else InDatabase()
         try:
             self._open(label)
-        except BaseException:
+        except BaseException:  # nobody will call close()
             self._engine.dispose()
             raise
 
@@ -289,7 +289,7 @@ def new_document(document_id: str, name: str, sha256: str, size: int, characters
 def _committing(connection: Connection) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except BaseException:  # a cancelled writer, too, must not leave its transaction open
         connection.rollback()
         raise
     connection.commit()

@@ -117,7 +117,7 @@ class Voice:
         await child.__aenter__()
         try:
             _, content = await child.message()
-        except BaseException:
+        except BaseException:  # a cancelled start, too, must not leave a process behind
             await child.__aexit__(None, None, None)
             raise
         self._child, self.rate = child, LENGTH.unpack(content)[0]

@@ -9,11 +9,12 @@ import psutil
 import pytest
 
 from tests.cluster.conftest import Service, eventually, metric
-from tests.faults.conftest import body, processes, under_load
+from tests.faults.conftest import body, check_ledger, nothing_is_held, processes, under_load
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 KILLS = 20
+SWEPT_WITHIN_S = 60.0  # the runs of a dead ingress are closed when its lease of 30 s has run out
 
 
 async def _kill_one(service: Service, name: str) -> None:
@@ -40,6 +41,7 @@ async def test_replica_kills_are_invisible_or_told_honestly(service: Service) ->
     assert set(history.endings) <= {"unary ok", "stream ok", "stream told honestly"}, history.strange[:5]
     assert history.endings["unary ok"] > 100
     assert history.endings["stream ok"] > 100
+    check_ledger(service, history)
 
 
 async def test_a_killed_ingress_costs_at_most_a_second(service: Service) -> None:
@@ -57,6 +59,7 @@ async def test_a_killed_ingress_costs_at_most_a_second(service: Service) -> None
                 slowest = max(slowest, time.monotonic() - started)
         await _replaced(service, "ServeReplica:megacity:ingress", 2)
     assert slowest <= 1.0
+    assert nothing_is_held(service, SWEPT_WITHIN_S)
 
 
 async def test_a_killed_controller_is_invisible(service: Service) -> None:
@@ -67,6 +70,7 @@ async def test_a_killed_controller_is_invisible(service: Service) -> None:
 
     history = await under_load(service.url, faults)
     assert set(history.endings) == {"unary ok", "stream ok"}, history.strange[:5]
+    check_ledger(service, history)
 
 
 async def test_five_hundred_cancels_at_once_leak_nothing(service: Service) -> None:
@@ -92,6 +96,7 @@ async def test_five_hundred_cancels_at_once_leak_nothing(service: Service) -> No
         return all(metric(service.url, gauge) == 0 for gauge in gauges)
 
     assert eventually(idle, 5.0)
+    assert nothing_is_held(service)
     assert httpx.post(f"{service.url}/v1/chat/completions", json=body(False)).status_code == 200
 
 

@@ -1,6 +1,7 @@
 """What Serve says of a deployment, as the router sees it."""
 
 import pytest
+from ray.serve.schema import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
 
 from serve_app.fleet import _state
 from serve_app.policies.routing import Health
@@ -18,5 +19,9 @@ from serve_app.policies.routing import Health
     ],
 )
 def test_lost_replicas_are_not_a_broken_engine(status: str, trigger: str, replicas: list[str], seen: Health) -> None:
-    said = {"status": status, "status_trigger": trigger, "replicas": [{"state": state} for state in replicas]}
+    said = {
+        "status": DeploymentStatus(status).value,
+        "status_trigger": DeploymentStatusTrigger(trigger).value,
+        "replicas": [{"state": ReplicaState(state).value} for state in replicas],
+    }
     assert _state(said) == seen
