@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import openai
@@ -19,13 +20,19 @@ PROFILE = Path(__file__).parent / "service.yaml"
 LOAD_S = 1200.0
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = _spawn(PROFILE, (), tmp_path_factory.mktemp("service"))
+@contextmanager
+def running_service(profile: Path, folder: Path) -> Iterator[Service]:
+    service = _spawn(profile, (), folder)
     within(LOAD_S, lambda: "ready after" in service.output.read_text() or service.process.poll() is not None)
     assert service.process.poll() is None, service.output.read_text()[-2000:]
     yield service
     service.stop()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(PROFILE, tmp_path_factory.mktemp("service")) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,34 @@
+"""Lets torchvision be imported beside a torch without CUDA.
+
+The published torchvision brings operators that link to CUDA, and its import looks for two of them by name. Where they
+cannot load, their names are declared first; nothing here calls them. Python runs this file at its start when the folder
+is on PYTHONPATH, so that processes that vLLM and Ray start have it, too.
+"""
+
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+
+OPERATORS = ("nms", "qnms")
+SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+
+class BeforeTorchvision(MetaPathFinder):
+    """Steps in once, when torchvision is about to be imported, and finds nothing itself."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if fullname == "torchvision":
+            sys.meta_path.remove(self)
+            declare()
+        return None
+
+
+def declare() -> None:
+    import torch
+
+    if torch.version.cuda is None:
+        for name in OPERATORS:
+            torch.library.define(f"torchvision::{name}", SCHEMA)
+
+
+sys.meta_path.insert(0, BeforeTorchvision())
