@@ -90,8 +90,8 @@ class Cluster:
     @contextlib.contextmanager
     def running(self) -> Iterator["Cluster"]:
         try:
-            if not self._start_head():  # Ray gives its processes 30 s, which a busy machine may not keep
-                assert self._start_head(), (self.folder / "head.log").read_text()[-3000:]
+            if not self._start_scaling_head():  # Ray gives its processes 30 s, which a busy machine may not keep
+                assert self._start_scaling_head(), (self.folder / "head.log").read_text()[-3000:]
             self.gcs = GcsClient(address=self.address)
             yield self
         finally:
@@ -157,25 +157,30 @@ class Cluster:
                     found.append(process)
         return found
 
-    def _start_head(self) -> bool:
-        config = self.folder / "cluster.json"
-        config.write_text(json.dumps(self._config()))
+    def start_head(self, *options: str, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Its process, when it answers or has ended."""
         head = self._ray(
-            ["start", "--head", f"--port={self.port}", "--include-dashboard=false", "--num-cpus=4"],
+            ["start", "--head", f"--port={self.port}", "--include-dashboard=false"],
             f"--ray-client-server-port={self.client}",
             f"--temp-dir={self.folder}/ray",
-            f"--autoscaling-config={config}",
             "--object-store-memory=150000000",
             "--labels=pool=head,region=kr",
             "--num-gpus=0",
-            more={
-                "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
-                "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
-                "RAY_NODE_TYPE_NAME": "ray.head.default",
-            },
+            *options,
+            more=more,
         )
         eventually(lambda: self._answers() or head.poll() is not None, 240)
-        return head.poll() is None
+        return head
+
+    def _start_scaling_head(self) -> bool:
+        config = self.folder / "cluster.json"
+        config.write_text(json.dumps(self._config()))
+        identity = {
+            "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+            "RAY_NODE_TYPE_NAME": "ray.head.default",
+        }
+        return self.start_head("--num-cpus=4", f"--autoscaling-config={config}", more=identity).poll() is None
 
     def _answers(self) -> bool:
         try:

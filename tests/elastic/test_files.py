@@ -266,7 +266,7 @@ RAY_CLUSTER = {
         "autoscalerOptions": AUTOSCALER,
         "headGroupSpec": HEAD_GROUP,
         "workerGroupSpecs": {"type": "array", "items": WORKER_GROUP},
-        "gcsFaultToleranceOptions": OBJECT,
+        "gcsFaultToleranceOptions": TEXTS,
         "headServiceAnnotations": TEXTS,
         "suspend": {"type": "boolean"},
         "managedBy": {"type": "string"},
@@ -323,3 +323,11 @@ def test_units_start_ray_in_the_foreground_with_the_token(raw: dict[str, Any]) -
         assert "--block" in unit
         assert "labels=pool=onprem" in unit
     assert "RAY_CLOUD_INSTANCE_ID" not in (PROJECT / "ops/onprem/megacity-worker.service").read_text()
+
+
+def test_the_head_keeps_its_state_in_its_own_redis() -> None:
+    units = {name: (PROJECT / f"ops/onprem/megacity-{name}.service").read_text() for name in ("head", "state")}
+    assert "RAY_REDIS_ADDRESS=127.0.0.1:6390" in units["head"]
+    assert "Requires=megacity-state.service" in units["head"]
+    assert "--bind 127.0.0.1 --port 6390" in units["state"]
+    assert "--appendonly yes" in units["state"]
