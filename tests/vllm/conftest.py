@@ -1,7 +1,6 @@
 """A real vLLM on the nano tutor, without a GPU. `make test-vllm` has the environment that this takes."""
 
 import importlib.util
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,6 @@ from tests.vllm.adapter import random_adapter
 
 if importlib.util.find_spec("vllm") is None:
     collect_ignore_glob = ["test_*.py"]
-else:
-    from tests.vllm.operators import sitecustomize
-
-    folders = [str(Path(sitecustomize.__file__).parent), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
 
 NANO = "models/nano-tutor"
 COMPUTED = 2

@@ -1,8 +1,8 @@
 """Lets torchvision be imported beside a torch without CUDA.
 
 The published torchvision brings operators that link to CUDA, and its import looks for two of them by name. Where they
-cannot load, their names are declared first; nothing here calls them. Python runs this file at its start when the folder
-is on PYTHONPATH, so that processes that vLLM and Ray start have it, too.
+cannot load, their names are declared first; nothing calls them. `make test-vllm` puts this module into its environment,
+with a `.pth` file that has every Python there run it at its start.
 """
 
 import sys
@@ -16,7 +16,7 @@ SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 class BeforeTorchvision(MetaPathFinder):
     """Steps in once, when torchvision is about to be imported, and finds nothing itself."""
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
         if fullname == "torchvision":
             sys.meta_path.remove(self)
             declare()
