@@ -331,3 +331,12 @@ def test_the_head_keeps_its_state_in_its_own_redis() -> None:
     assert "Requires=megacity-state.service" in units["head"]
     assert "--bind 127.0.0.1 --port 6390" in units["state"]
     assert "--appendonly yes" in units["state"]
+
+
+def test_the_head_on_kubernetes_finds_its_state() -> None:
+    service, redis, policy = yaml.safe_load_all((PROJECT / "ops/kuberay/state.yaml").read_text())
+    ray = yaml.safe_load((PROJECT / "ops/kuberay/rayservice.yaml").read_text())["spec"]["rayClusterConfig"]
+    address = f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert ray["gcsFaultToleranceOptions"]["redisAddress"] == address
+    assert redis["spec"]["template"]["metadata"]["labels"] == service["spec"]["selector"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == service["spec"]["selector"]
