@@ -1,4 +1,4 @@
-"""Muon in fp32: momentum, then the nearest semi-orthogonal matrix by a quintic Newton-Schulz iteration.
+"""Muon: momentum in fp32, then the nearest semi-orthogonal matrix by a quintic Newton-Schulz iteration in bf16.
 
 Coefficients and scaling: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024).
 """
@@ -14,11 +14,11 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 def orthogonalize(stack: Tensor, steps: int) -> Tensor:
     """Newton-Schulz on a stack [n, rows, columns] of matrices with rows <= columns."""
     a, b, c = COEFFICIENTS
-    x = stack / (stack.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
+    x = (stack / (stack.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)).bfloat16()
     for _ in range(steps):
         gram = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x
+    return x.float()
 
 
 class Muon(torch.optim.Optimizer):
