@@ -23,10 +23,13 @@ LOAD_S = 1200.0
 @contextmanager
 def running_service(profile: Path, folder: Path) -> Iterator[Service]:
     service = _spawn(profile, (), folder)
-    within(LOAD_S, lambda: "ready after" in service.output.read_text() or service.process.poll() is not None)
-    assert service.process.poll() is None, service.output.read_text()[-2000:]
-    yield service
-    service.stop()
+    try:
+        within(LOAD_S, lambda: "ready after" in service.output.read_text() or service.process.poll() is not None)
+        assert service.process.poll() is None, service.output.read_text()[-2000:]
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.stop()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from PIL import Image
 
 from serve_app.errors import BadRequest
 from serve_app.types import Chat, Done, Job, Kind, Media, Message, Sampling
-from tests.cluster.conftest import Service
 from tests.deployments.subjects import collect
 from tests.media.making import video
 from tests.vllm.conftest import Running, started, text_of
@@ -131,7 +130,6 @@ def client(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[op
     folder = tmp_path_factory.mktemp("eyes")
     profile = folder / "eyes.yaml"
     profile.write_text(PROFILE.read_text("utf-8").replace("SEEING", str(model)), "utf-8")
-    service: Service
     with running_service(profile, folder) as service:
         yield openai.OpenAI(base_url=f"{service.url}/v1", api_key="sk-local-standard", max_retries=0, timeout=60)
 
