@@ -407,7 +407,9 @@ def _as_ours() -> Iterator[None]:
     except EngineDeadError as fault:
         raise Unavailable("The language engine was lost; try again.") from fault
     except VLLMClientError as fault:
-        raise BadRequest("The model cannot be held to this schema, or cannot take this input; simplify it.") from fault
+        raise BadRequest(
+            "The model cannot take this: simplify the schema, if there is one, or send less text or fewer pictures."
+        ) from fault
     except EngineGenerateError as fault:
         raise EngineFailed("The language engine broke in the middle of a run; try again.") from fault
 

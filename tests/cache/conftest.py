@@ -40,10 +40,11 @@ DECISION = Decision("llm", "nano", "2", "onprem")
 
 @dataclass
 class Server:
-    """A redis-server that keeps nothing on disk."""
+    """A redis-server that keeps nothing on disk unless `more` says so."""
 
     port: int
     folder: Path
+    more: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -51,7 +52,7 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "", *self.more]
         self.process = subprocess.Popen([SERVER, *options], stdout=subprocess.DEVNULL)
         with redis.Redis(port=self.port) as client:
             until = time.monotonic() + 10

@@ -17,7 +17,7 @@ import pytest
 
 from serve_app.cluster import state
 from serve_app.profile import load_profile
-from tests.cache.conftest import SERVER
+from tests.cache.conftest import Server
 from tests.cluster.conftest import free_ports
 from tests.elastic.conftest import Elastic, wait_for
 
@@ -36,36 +36,35 @@ class House:
         from tests.elastic.harness import Cluster
 
         self.folder = folder
-        self.redis_port, *doors = free_ports(3)
+        redis, *self.doors = free_ports(3)
+        self.redis = Server(redis, folder, ("--appendonly", "yes"))
         extra = {
-            "RAY_REDIS_ADDRESS": f"127.0.0.1:{self.redis_port}",
+            "RAY_REDIS_ADDRESS": f"127.0.0.1:{redis}",
             "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
             "RAY_FAKE_CLUSTER": "",  # which gives every head the same id, as no real one has
         }
         self.cluster = Cluster(folder, extra=extra)
-        self.doors = doors
-        self.service = Elastic(self.cluster, f"http://127.0.0.1:{doors[0]}")
+        self.service = Elastic(self.cluster, f"http://127.0.0.1:{self.doors[0]}")
 
     def start(self) -> None:
         """The head's machine boots: Redis with what it had written, then Ray."""
-        options = ["--port", str(self.redis_port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        self.redis = subprocess.Popen([SERVER, *options, "--appendonly", "yes"], stdout=subprocess.DEVNULL)
+        self.redis.start()
         (self.folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)  # two machines would not share it
         self.head = self.cluster.start_head("--num-cpus=2")
         assert self.head.poll() is None, (self.folder / "head.log").read_text()[-3000:]
 
     def lose(self) -> None:
         """Every process of the head's machine at once."""
-        family = [psutil.Process(self.redis.pid), psutil.Process(self.head.pid)]
-        for process in [*family, *family[1].children(recursive=True)]:
+        assert self.redis.process
+        head = psutil.Process(self.head.pid)
+        for process in [self.redis.process, head, *head.children(recursive=True)]:
             process.kill()
-        self.redis.wait()
+        self.redis.process.wait()
         self.head.wait()
 
     def stop(self) -> None:
         self.cluster.stop()
-        self.redis.kill()
-        self.redis.wait()
+        self.redis.stop()
 
     def deploy(self) -> None:
         http, grpc = self.doors

@@ -120,8 +120,10 @@ async def test_a_broken_picture_is_refused_and_the_next_one_seen(
 
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_picture_beyond_the_context_is_refused(seeing: Running, picture: Painter) -> None:
-    with pytest.raises(BadRequest):
-        await collect(seeing.engine, about(picture("red", 8 * TOKEN), text="1 " * (CONTEXT // 2 - 20)))
+    text = "1 " * (CONTEXT // 2 - 20)
+    assert await collect(seeing.engine, about(text=text)), "the text alone has room"
+    with pytest.raises(BadRequest, match="fewer pictures"):
+        await collect(seeing.engine, about(picture("red", 8 * TOKEN), text=text))
     assert await said(seeing, picture("red"))
 
 
