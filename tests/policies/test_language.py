@@ -335,6 +335,6 @@ def test_the_request_after_a_long_paste_decides() -> None:
     "text", ["가" * 4_000_000, "“" * 1_000_000, "a@" * 1_000_000, "`" * 1_000_000, "<a" * 1_000_000]
 )
 def test_time_is_bounded(text: str) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     identify(text)
-    assert time.perf_counter() - start < 0.25
+    assert time.thread_time() - start < 0.25

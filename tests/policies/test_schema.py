@@ -86,13 +86,13 @@ def test_schemas_that_are_meant_to_hurt() -> None:
     bush: dict[str, Any] = {"$defs": {"0": False}, "$ref": "#/$defs/40"}
     for at in range(1, 41):
         bush["$defs"][str(at)] = {"anyOf": [{"$ref": f"#/$defs/{at - 1}"}] * 2}
-    started = time.perf_counter()
+    started = time.thread_time()
     assert complaint(circle) is None
     assert fault(1, circle) == "$: complexity"
     assert complaint(bush) is None
     assert fault(1, bush)
     assert fault("a" * 40 + "!", {"pattern": "^(a+)+$", "patternProperties": {"^(a+)+$": False}}) is None
-    assert time.perf_counter() - started < 3
+    assert time.thread_time() - started < 3
     deep: Any = True
     for _ in range(DEEPEST + 2):
         deep = {"not": deep}
