@@ -11,8 +11,9 @@ from serve_app import exposure, fleet, logs
 from serve_app.api.access import Access
 from serve_app.api.server import Doors
 from serve_app.api.service import Service
+from serve_app.batches import in_batches
 from serve_app.config import Settings
-from serve_app.host import carrier, pile_up, waker
+from serve_app.host import carrier, waker
 from serve_app.lines import Batch
 from serve_app.parcels import Parcel, unpacked
 from serve_app.pipeline import compose
@@ -111,7 +112,7 @@ class Ingress:
 
     async def run(self, job: Job) -> AsyncGenerator[Batch]:
         """The door for Python callers on a handle: the whole pipeline, in batches of events."""
-        async for batch in pile_up(self.service.run(job)):
+        async for batch in in_batches(self.service.run(job), pace_s=0):
             yield batch
 
     async def receive(self, parcel: Parcel) -> AsyncGenerator[Batch]:

@@ -1,7 +1,7 @@
 """The one Serve deployment class that hosts any engine, and the way to it from another process.
 
-What crosses the handle is a batch: everything that has piled up since the last one, never waited for. An error is an
-item of the batch like any other, so that it arrives as itself and not as a cluster's stack trace.
+What crosses to the other process is a batch of events (`batches.py`). An error is an item of the batch like any other,
+so that it arrives as itself and not as a cluster's stack trace.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle
 
 from serve_app import logs, metrics
+from serve_app.batches import in_batches
 from serve_app.config import ON_PREM, RENTED, EngineEntry
 from serve_app.engine import Engine
 from serve_app.errors import EngineFailed, Lost, MegaCityError, QueueFull, Unavailable
@@ -41,10 +42,9 @@ from serve_app.parcels import Parcel, files_of, packed, unpacked
 from serve_app.room import Room
 from serve_app.services.gpus import limited
 from serve_app.services.spool import Spool
-from serve_app.types import Delta, Done, Event, Handler, Job, Part, ToolDelta
+from serve_app.types import Done, Event, Handler, Job, Part
 
 STATE_PERIOD_S = 1.0
-READ_AHEAD = 1024  # events that an engine may be ahead of its reader
 LOST = (  # a replica, its process or its node is gone, or what it has sent went with it
     RayActorError,
     WorkerCrashedError,
@@ -58,7 +58,7 @@ LOST = (  # a replica, its process or its node is gone, or what it has sent went
 
 
 class Host:
-    """Runs one engine: loads it, keeps its slots, and joins what piles up."""
+    """Runs one engine: loads it, keeps its slots, and hands its events on in batches."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, name: str, entry: dict[str, Any], needs: Mapping[str, DeploymentHandle]
@@ -102,7 +102,7 @@ class Host:
         """Answer one job in batches of events; the last batch ends with a `Done` or an error."""
         logs.bind(request_id=job.id, trace_id=logs.trace_id(job.traceparent))
         try:
-            async with self.room.slot(job), contextlib.aclosing(pile_up(self._timed(job))) as batches:
+            async with self.room.slot(job), contextlib.aclosing(in_batches(self._timed(job))) as batches:
                 async for batch in batches:
                     yield batch
         except MegaCityError as refusal:
@@ -171,54 +171,6 @@ def _counted(engine: str, handler: Handler) -> Handler:
                 yield event
 
     return run
-
-
-async def pile_up(events: AsyncGenerator[Event]) -> AsyncGenerator[Batch]:
-    """Turn events into batches of whatever has arrived since the last batch was taken."""
-    arrived: asyncio.Queue[Event | MegaCityError] = asyncio.Queue(READ_AHEAD)
-    pump = asyncio.create_task(_pump(events, arrived))
-    try:
-        ended = False
-        while not ended:
-            batch: Batch = [await arrived.get()]
-            while not arrived.empty():
-                batch.append(arrived.get_nowait())
-            ended = isinstance(batch[-1], Done | MegaCityError)
-            yield joined(batch)
-    finally:
-        pump.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await pump
-
-
-async def _pump(events: AsyncGenerator[Event], arrived: asyncio.Queue[Event | MegaCityError]) -> None:
-    try:
-        async with contextlib.aclosing(events) as source:
-            async for event in source:
-                await arrived.put(event)
-    except MegaCityError as error:
-        await arrived.put(error)
-    except Exception as error:  # noqa: BLE001 - whatever an engine raises must reach the caller as an honest error
-        logs.fault("engine_failed", error)
-        await arrived.put(EngineFailed("the engine failed while answering; try again, or choose another model"))
-
-
-def joined(batch: Batch) -> Batch:
-    """The batch with neighbouring deltas of one choice made into one, and so those of one call."""
-    out: Batch = []
-    for item in batch:
-        last = out[-1] if out else None
-        if isinstance(item, Delta) and isinstance(last, Delta) and last.index == item.index:
-            out[-1] = Delta(last.text + item.text, item.index, last.tokens + item.tokens)
-        elif isinstance(item, ToolDelta) and isinstance(last, ToolDelta) and _same_call(last, item):
-            out[-1] = replace(last, arguments=last.arguments + item.arguments, tokens=last.tokens + item.tokens)
-        else:
-            out.append(item)
-    return out
-
-
-def _same_call(last: ToolDelta, item: ToolDelta) -> bool:
-    return (last.index, last.number) == (item.index, item.number) and not item.id
 
 
 def carrier(engine: str, handle: DeploymentHandle) -> Handler:
