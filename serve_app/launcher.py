@@ -1,6 +1,7 @@
 """Start a service and stop it without loss: a Ray cluster (its own, or one that is there), a profile on it, a drain."""
 
 import asyncio
+import io
 import json
 import logging
 import math
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -300,7 +301,9 @@ def _announce(profile: Profile, running_ray: dict[str, str], say: Say, started: 
 
 
 def _undeploy() -> None:
+    """Serve's controller ends itself, which Ray takes for a failure and says so on this process's output."""
     from ray import serve
 
     serve.delete(APP)
-    serve.shutdown()
+    with redirect_stdout(io.StringIO()):
+        serve.shutdown()
