@@ -1,4 +1,4 @@
-"""The fleet policy against others and against a lower bound, on traces.
+"""The fleet policy against others, against who knew the trace, and against a lower bound.
 
 `python -m benchmarks.fleet TRACE...` replays every trace with several numbers of own GPUs and several spot markets,
 under every policy, in one run. `--save` writes the results and the chart. Figures are ratios of simulated costs.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.simulator.bound import lower_bound
+from serve_app.simulator.foresight import foresight
 from serve_app.simulator.picture import timeline
 from serve_app.simulator.replay import OURS, TUNED, replay
 from serve_app.simulator.report import summary
@@ -60,7 +61,7 @@ def _row(trace: Trace, path: Path, own: int, spot: str, save: bool) -> dict[str,
         CHART.write_text(timeline(outcomes[OURS], f"A day with {own} own GPUs: ${outcomes[OURS].total:,.0f}"))
     policies = {name: summary(outcome) for name, outcome in outcomes.items()}
     ours = policies[OURS]["cost_usd"]
-    bound = lower_bound(trace, cfg, caps)
+    bound, known = lower_bound(trace, cfg, caps), foresight(trace, cfg, caps)
     return {
         "trace": path.name,
         "own_gpus": own,
@@ -69,6 +70,8 @@ def _row(trace: Trace, path: Path, own: int, spot: str, save: bool) -> dict[str,
         "lower_bound_usd": round(bound, 4),
         "over_ray_tuned": round(ours / policies[TUNED]["cost_usd"], 3),
         "over_lower_bound": round(ours / bound, 3) if bound > 0 else None,
+        "foresight_usd": round(known.total, 4) if known else None,
+        "over_foresight": round(ours / known.total, 3) if known else None,
         "policies": policies,
     }
 
@@ -86,7 +89,8 @@ def _line(row: dict[str, Any]) -> str:
     good = [name for name, policy in row["policies"].items() if policy["valid"] and name != OURS]
     return (
         f"{row['trace']:<28} own {row['own_gpus']} spot {row['spot']:<5} {word} ${ours['cost_usd']:>7.2f} "
-        f"{row['over_ray_tuned']:.2f} x Ray tuned, {row['over_lower_bound']} x bound; {levels}; "
+        f"{row['over_ray_tuned']:.2f} x Ray tuned, {row['over_foresight']} x foresight, "
+        f"{row['over_lower_bound']} x bound; {levels}; "
         f"others valid: {', '.join(good) or 'none'}; {row['seconds']} s"
     )
 
