@@ -5,9 +5,9 @@ the other side: a plan that can be carried out, so the best plan costs no more. 
 
 Load is cut into levels, one for each cloud instance that it takes beyond the own GPUs. A level's instance starts its
 cold start before the load reaches the level, and is kept through a gap that is shorter than a cold start. The stretches
-that cost most for the requests that they serve are left out, as many as may be. Own GPUs stay with
-one engine; all divisions are tried. Spot is taken for a stretch if the market, known as well, lasts all through it.
-How much is left out, engine by engine, or how much room there is above the load, is found by replaying plans.
+that cost most for the requests that they serve are left out, as many as may be. Own GPUs stay with one engine; all
+divisions are tried. Spot is taken for a stretch if the market, known as well, lasts all through it. How much is left
+out, engine by engine, or how much room there is above the load, is found by replaying plans.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,6 @@ ROOM, OMITTED = 1.0, 0.5
 """At most so much more than the load, or less: what is left out may find a slot all the same."""
 
 TRIES = 10
-HOUR_S = 3600.0
 
 Floats = NDArray[np.float64]
 

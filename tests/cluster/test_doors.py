@@ -44,7 +44,7 @@ def test_stream_is_the_same_text_in_many_pieces(client: openai.OpenAI) -> None:
     )
     pieces = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
     assert "".join(pieces) == whole.choices[0].message.content
-    assert len(pieces) > 3
+    assert len(pieces) >= 2  # the first at once, the rest at the pace of batches
     assert chunks[-1].usage is not None
     assert whole.usage is not None
     assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
