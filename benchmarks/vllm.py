@@ -2,7 +2,8 @@
 
 `python -m benchmarks.vllm`, in the environment of `make test-vllm`, starts both on this machine with the nano tutor
 and the same settings, and streams the same greedy answers of 128 tokens from each in turn, at 1 and at 16 at a time.
-Where `pyarrow` is installed too, Ray's own `ray.serve.llm` is the third.
+Where `pyarrow` is installed too, Ray's own `ray.serve.llm` comes after: each has vLLM's own server beside it, and no
+third one that takes a part of the machine while it is idle.
 Figures are medians over rounds; ratios and differences are between neighbours in time.
 """
 
@@ -48,15 +49,25 @@ def main() -> None:
     options = _arguments()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vllm-")))
-        ports = {"vllm": _vllm(stack, folder), "megacity": _megacity(stack, folder)}
+        direct, load = _vllm(stack, folder), stack.enter_context(Load())
+        compared = {"megacity": _megacity}
         if importlib.util.find_spec("pyarrow"):
-            ports["ray.serve.llm"] = _serve_llm(stack, folder)
-        load = stack.enter_context(Load())
-        rounds = [_round(load, ports, options.seconds) for _ in range(options.rounds + 1)][1:]  # the first warms up
+            compared["ray.serve.llm"] = _serve_llm
+        rounds = {}
+        for name, start in compared.items():
+            with contextlib.ExitStack() as beside:
+                ports = {"vllm": direct, name: start(beside, folder)}
+                found = [_round(load, ports, options.seconds) for _ in range(options.rounds + 1)]
+            rounds[name] = found[1:]  # the first warms up
     result = {
         "machine": {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)},
         "rounds": options.rounds,
-        **{f"{streams} streams": _summary([each[streams] for each in rounds]) for streams in STREAMS},
+        **{
+            f"{streams} streams": {
+                name: _summary(name, [each[streams] for each in found]) for name, found in rounds.items()
+            }
+            for streams in STREAMS
+        },
     }
     print(json.dumps(result, indent=2))
     if options.save:
@@ -137,16 +148,15 @@ def _round(load: Load, ports: dict[str, int], seconds: float) -> dict[int, dict[
     return found
 
 
-def _summary(rounds: list[dict[str, Found]]) -> dict[str, Any]:
+def _summary(name: str, rounds: list[dict[str, Found]]) -> dict[str, Any]:
     """Targets, for this service: a ratio of tokens of 0.9, and 15 ms more to the first token."""
-    rates = {name: [each[name].rate * TOKENS for each in rounds] for name in rounds[0]}
-    firsts = {name: [_first_ms(each[name]) for each in rounds] for name in rounds[0]}
-    others = [name for name in rates if name != "vllm"]
+    rates = {who: [each[who].rate * TOKENS for each in rounds] for who in rounds[0]}
+    firsts = {who: [_first_ms(each[who]) for each in rounds] for who in rounds[0]}
     return {
-        "tokens_per_s": {name: round(statistics.median(all_), 1) for name, all_ in rates.items()},
-        "first_token_ms": {name: round(statistics.median(all_), 1) for name, all_ in firsts.items()},
-        "ratio": {name: _spread(list(map(operator.truediv, rates[name], rates["vllm"])), 3) for name in others},
-        "added_ms": {name: _spread(list(map(operator.sub, firsts[name], firsts["vllm"])), 1) for name in others},
+        "tokens_per_s": {who: round(statistics.median(all_), 1) for who, all_ in rates.items()},
+        "first_token_ms": {who: round(statistics.median(all_), 1) for who, all_ in firsts.items()},
+        "ratio": _spread(list(map(operator.truediv, rates[name], rates["vllm"])), 3),
+        "added_ms": _spread(list(map(operator.sub, firsts[name], firsts["vllm"])), 1),
         "failed": sum(len(f.answers) - len(f.good) for each in rounds for f in each.values()),
     }
 
