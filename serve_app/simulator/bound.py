@@ -47,7 +47,7 @@ def lower_bound(trace: Trace, cfg: Cfg, spot: SpotCap, free: float = FREE) -> fl
 
 
 def _bound(trace: Trace, cfg: Cfg, spot: SpotCap, block: float, free: float) -> float:
-    starts, held, owner = np.array(trace.t), _held(trace, cfg), np.array(trace.engine)
+    starts, held, owner = np.array(trace.t), seconds_held(trace, cfg), np.array(trace.engine)
     count = int((starts + held).max() // block) + 2
     prices = [_prices(cfg, name) for name in trace.engines]
     waits = np.array([cfg["engines"][name]["wait"] for name in trace.engines])
@@ -97,7 +97,8 @@ def _dear(worth: Floats, owner: NDArray[np.int64], engines: int, free: float) ->
     return kept
 
 
-def _held(trace: Trace, cfg: Cfg) -> Floats:
+def seconds_held(trace: Trace, cfg: Cfg) -> Floats:
+    """How long every request holds its slot."""
     specs = [cfg["engines"][name] for name in trace.engines]
     fixed, prefill, tpot = (np.array([spec[key] for spec in specs]) for key in ("fixed", "prefill", "tpot"))
     owner = np.array(trace.engine)

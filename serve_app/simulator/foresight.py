@@ -12,22 +12,21 @@ out, engine by engine, or how much room there is above the load, is found by rep
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_app.simulator.bound import FREE, Floats, seconds_held
 from serve_app.simulator.run import Outcome, Policy, SpotCap, simulate
 from serve_app.simulator.setup import Cfg
 from serve_app.simulator.trace import Trace
 
-FREE = 0.05
 ROOM, OMITTED = 1.0, 0.5
 """At most so much more than the load, or less: what is left out may find a slot all the same."""
 
 TRIES = 10
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +58,13 @@ def foresight(trace: Trace, cfg: Cfg, spot: SpotCap, free: float = FREE) -> Outc
 def _loads(trace: Trace, cfg: Cfg) -> dict[str, Floats]:
     """Slots in use on average in every tick, if nobody waited, per engine."""
     tick, owner = float(cfg["tick_s"]), np.array(trace.engine)
-    starts, prompt, output = (np.array(column, dtype=np.float64) for column in (trace.t, trace.prompt, trace.output))
+    starts, held = np.array(trace.t, dtype=np.float64), seconds_held(trace, cfg)
+    edges = np.arange(int(starts.max() // tick) + 3, dtype=np.float64) * tick
     loads = {}
     for number, name in enumerate(trace.engines):
-        spec, mine = cfg["engines"][name], owner == number
-        held = np.asarray(spec["fixed"] + prompt[mine] / spec["prefill"] + output[mine] * spec["tpot"], np.float64)
-        edges = np.arange(int(starts.max() // tick) + 3, dtype=np.float64) * tick
+        mine = owner == number
         begun = _seconds_before(edges, starts[mine])
-        ended = _seconds_before(edges, starts[mine] + held)
+        ended = _seconds_before(edges, starts[mine] + held[mine])
         loads[name] = np.diff(begun - ended) / tick
     return loads
 
@@ -163,11 +161,8 @@ def _market(spot: SpotCap, ticks: int, tick: float) -> NDArray[np.int64]:
     """Spot instances to be had, at least, in every tick."""
     if not spot:
         return np.full(ticks, np.iinfo(np.int64).max // 2)
-    caps = np.zeros(ticks, dtype=np.int64)
-    for (begin, cap), end in zip(spot, [*(t for t, _ in spot[1:]), ticks * tick], strict=True):
-        caps[int(np.ceil(begin / tick)) : int(end // tick) + 1] = cap
-    for begin, cap in spot:  # the tick in which the market changes has the lower of both
-        at = int(begin // tick)
-        if at < ticks:
-            caps[at] = min(caps[at], cap, caps[max(0, at - 1)])
+    caps = np.full(ticks, spot[0][1], dtype=np.int64)
+    for (begin, cap), (end, following) in pairwise([*spot, (ticks * tick, spot[-1][1])]):
+        caps[int(begin // tick) + 1 : int(end // tick)] = cap
+        caps[int(end // tick) : int(end // tick) + 1] = min(cap, following)
     return caps

@@ -34,7 +34,7 @@ def test_openai_client_gets_the_right_answer(client: openai.OpenAI, question: st
     assert reply.usage.completion_tokens > 5
 
 
-def test_stream_is_the_same_text_in_many_pieces(client: openai.OpenAI) -> None:
+def test_stream_is_the_same_text_in_pieces(client: openai.OpenAI) -> None:
     messages = [{"role": "user", "content": SUMS[0][0]}]
     whole = client.chat.completions.create(model="nano-tutor", messages=messages)
     chunks = list(
